@@ -1,0 +1,128 @@
+"""The map: every route, who may call it, what goes in and out; and what lives with the process."""
+
+import asyncio
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+import sql
+from service.auth import Authenticator
+from service.db import DATABASE_AWAY, create_pool
+from service.edge import Edge
+from service.errors import NotFound
+from service.handlers import health, keys, leads
+from service.http import Operation, Resource, State
+from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.leads import LeadStore
+from service.logs import set_up_logging
+from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.settings import Settings, load_settings
+from service.wakeups import Wakeups
+
+PREFIXES = ("/v1", "/api/v1")
+TOUCH_KEYS_EVERY_S = 5.0
+
+# fmt: off
+API = [
+    Operation(method="POST", path="/leads", handler=leads.capture_lead, scope="write",
+              summary="Create a lead", body=NewLead, reply=Lead, status=201),
+    Operation(method="GET", path="/leads/{id}", handler=leads.get_lead, scope="read",
+              summary="Get one lead", reply=LeadDetail),
+    Operation(method="PATCH", path="/leads/{id}", handler=leads.update_lead, scope="write",
+              summary="Change a lead", body=LeadPatch, reply=Lead),
+    Operation(method="DELETE", path="/leads/{id}", handler=leads.delete_lead, scope="admin",
+              summary="Delete a lead", status=204),
+    Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
+              summary="Create an API key", body=KeyRequest, reply=NewKey, status=201),
+    Operation(method="GET", path="/api-keys", handler=keys.list_api_keys, scope="admin",
+              summary="List API keys", reply=KeyList),
+    Operation(method="DELETE", path="/api-keys/{id}", handler=keys.revoke_api_key, scope="admin",
+              summary="Revoke an API key", status=204),
+    Operation(method="POST", path="/api-keys/{id}/rotate", handler=keys.rotate_api_key,
+              scope="admin", summary="Rotate an API key", body=KeyRotation, reply=NewKey, status=201),
+]
+"""The API, under both prefixes. Where two paths fit, the first wins: search before {id}."""
+
+SERVICE = [
+    Operation(method="GET", path="/health/live", handler=health.report_live, scope=None,
+              summary="Is the process alive?", reply=health.Health),
+    Operation(method="GET", path="/health/ready", handler=health.report_ready, scope=None,
+              summary="Can it serve requests?", reply=health.Health),
+    Operation(method="GET", path="/metrics", handler=health.report_metrics, scope=None,
+              summary="Prometheus metrics"),
+]
+"""The service's own routes, without a prefix."""
+# fmt: on
+
+
+def create_app(settings: Settings | None = None) -> ASGIApp:
+    """The ASGI app; uvicorn calls this once in each process."""
+    settings = settings or load_settings(os.environ)
+    set_up_logging(settings)
+    routes = [
+        *(route for prefix in PREFIXES for route in _make_routes(API, prefix)),
+        *_make_routes(SERVICE, ""),
+    ]
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, State]]:
+        async with run_state(settings) as state:
+            yield {"leadlog": state}
+
+    router = Router(routes, redirect_slashes=False, default=_find_nothing, lifespan=lifespan)
+    return Edge(router, settings.public_docs_url)
+
+
+@asynccontextmanager
+async def run_state(settings: Settings) -> AsyncIterator[State]:
+    """Opens what the process holds; nothing here waits for the database or Redis to be there."""
+    redis: Redis[bytes] = Redis.from_url(settings.require_redis_url())
+    async with await create_pool(settings, "leadlog-api") as pool:
+        wakeups = Wakeups(redis)
+        auth = Authenticator(pool)
+        toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
+        async with wakeups.running(listening=False):
+            yield State(settings, pool, auth, LeadStore(pool, wakeups), wakeups)
+        toucher.cancel()
+        await asyncio.gather(toucher, return_exceptions=True)
+        await _touch_keys(auth, pool)
+    await redis.aclose()
+
+
+def _make_routes(operations: list[Operation], prefix: str) -> list[Route]:
+    by_path: defaultdict[str, list[Operation]] = defaultdict(list)
+    for operation in operations:
+        by_path[operation.path].append(operation)
+    return [Route(prefix + path, Resource(found)) for path, found in by_path.items()]
+
+
+async def _find_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    raise NotFound(f"There is no route {scope['path'][:200]}; /openapi.json lists them.")
+
+
+async def _touch_keys_forever(auth: Authenticator, pool: Any) -> None:
+    """Writes down when each key was last used, a few seconds late and for many at once."""
+    while True:
+        await asyncio.sleep(TOUCH_KEYS_EVERY_S)
+        await _touch_keys(auth, pool)
+
+
+async def _touch_keys(auth: Authenticator, pool: Any) -> None:
+    used = auth.take_used()
+    if not used:
+        return
+    moments = [datetime.fromtimestamp(int(at), UTC) for at in used.values()]
+    try:
+        await pool.execute(sql.api_key_touch_many, list(used), moments)
+    except DATABASE_AWAY:
+        pass  # the next use will tell
+
+

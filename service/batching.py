@@ -1,0 +1,80 @@
+"""Natural batching: while one statement is in flight, requests of the same kind queue for the next.
+
+An idle server sends at once, so batching adds no delay; a busy one shares each round trip among
+all who wait. Each caller gets its own result or its own error.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from service.db import DATABASE_AWAY
+from service.errors import Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Batcher(Generic[Item, Result]):
+    """Calls `run` with up to `max_batch` items at a time, in order of arrival.
+
+    `run` returns one result per item, in the order of the items; a result that is an exception
+    is raised at its caller. At most `lanes` calls are in flight, at most `max_waiting` items wait.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        max_batch: int = 200,
+        max_waiting: int = 5_000,
+        lanes: int = 2,
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._lanes = lanes
+        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._flights: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: Item) -> Result:
+        """The item's own result; Unavailable if too many wait already."""
+        if len(self._waiting) >= self._max_waiting:
+            raise Unavailable("Too many requests are waiting for the database; try again shortly.")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._flights) < self._lanes:
+            flight = asyncio.create_task(self._fly())
+            self._flights.add(flight)
+            flight.add_done_callback(self._flights.discard)
+        return await future
+
+    async def _fly(self) -> None:
+        while self._waiting:
+            count = min(len(self._waiting), self._max_batch)
+            entries = [self._waiting.popleft() for _ in range(count)]
+            # A caller that gave up before its turn is not served; one that gives up later is.
+            entries = [entry for entry in entries if not entry[1].done()]
+            if entries:
+                await self._settle(entries)
+
+    async def _settle(self, entries: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        try:
+            results = await self._run([item for item, _ in entries])
+        except DATABASE_AWAY as error:  # outcome unknown: never sent a second time
+            results = [error] * len(entries)
+        except Exception as error:  # noqa: BLE001  # handed to the one caller it belongs to
+            if len(entries) > 1:  # nothing was written: halve until the culprit stands alone
+                middle = len(entries) // 2
+                await self._settle(entries[:middle])
+                await self._settle(entries[middle:])
+                return
+            results = [error]
+        for (_, future), result in zip(entries, results, strict=True):
+            if future.done():
+                continue
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)

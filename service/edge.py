@@ -1,0 +1,120 @@
+"""The outermost layer of the app: request ids, errors as JSON, one log line and metrics a request.
+
+Pure ASGI: a middleware class of Starlette's would cost a task per request.
+"""
+
+import re
+import time
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from ulid import ULID
+
+from service.auth import Principal
+from service.db import DATABASE_AWAY
+from service.errors import InternalError, Problem, Unavailable, encode_problem
+from service.logs import get_logger
+from service.metrics import REQUEST_SECONDS, REQUESTS
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
+log = get_logger("api")
+
+
+class Edge:
+    """Wraps the router."""
+
+    def __init__(self, app: ASGIApp, doc_url: str) -> None:
+        self._app = app
+        self._doc_url = doc_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, send)
+        try:
+            await self._app(scope, receive, exchange.send)
+        except Exception as error:
+            await self._answer_error(error, exchange, receive)
+        finally:
+            exchange.record()
+
+    async def _answer_error(self, error: Exception, exchange: "_Exchange", receive: Receive) -> None:
+        problem = _to_problem(error)
+        exchange.error = problem.code
+        if exchange.status is not None:  # the answer has begun: all that is left is to break it off
+            raise error
+        if isinstance(problem, InternalError):
+            log.error("request.failed", request_id=exchange.request_id, exc_info=error)
+        elif isinstance(problem, Unavailable):
+            exchange.reason = f"{type(error).__name__}: {error}"
+        body = encode_problem(problem, self._doc_url)
+        response = Response(body, problem.status, problem.headers, "application/json")
+        await response(exchange.scope, receive, exchange.send)
+
+
+def _to_problem(error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, DATABASE_AWAY):
+        return Unavailable("The database cannot be reached right now; try again shortly.")
+    return InternalError("Something went wrong on our side; the request id helps to find it.")
+
+
+class _Exchange:
+    """One request and its answer, as far as the log and the metrics care."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope = scope
+        self._send = send
+        self._begun = time.perf_counter()
+        self.status: int | None = None
+        self.error: str | None = None
+        self.reason: str | None = None
+        self.request_id = _find_request_id(scope)
+
+    async def send(self, message: Message) -> None:
+        """Passes a message on, the head with its request id."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()), (b"x-request-id", self.request_id.encode()),
+            ]  # fmt: skip
+        await self._send(message)
+
+    def record(self) -> None:
+        """Counts the request and writes its line."""
+        seconds = time.perf_counter() - self._begun
+        status = self.status or HTTPStatus.INTERNAL_SERVER_ERROR
+        method = self.scope["method"]
+        route = self.scope.get("route_path", "unknown")
+        known_method = method if route != "unknown" else "other"
+        REQUESTS.labels(known_method, route, str(int(status))).inc()
+        REQUEST_SECONDS.labels(known_method, route).observe(seconds)
+        line: dict[str, Any] = {
+            "request_id": self.request_id, "method": method, "route": route,
+            "path": self.scope["path"][:200], "status": int(status), "ms": round(seconds * 1000, 2),
+        }  # fmt: skip
+        principal: Principal | None = self.scope.get("principal")
+        if principal is not None:
+            line |= {
+                "key_id": principal.key_id, "tenant_id": principal.tenant_id,
+                "live": principal.live,
+            }  # fmt: skip
+        if self.error is not None:
+            line["error"] = self.error
+        if self.reason is not None:
+            line["reason"] = self.reason
+        log.info("request.served", **line)
+
+
+def _find_request_id(scope: Scope) -> str:
+    """The caller's own id if it is a harmless one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            text = value.decode("latin-1")
+            if _REQUEST_ID.fullmatch(text):
+                return str(text)
+    return f"req_{ULID()}"

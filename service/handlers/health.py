@@ -1,0 +1,59 @@
+"""Is it alive, is it ready, how does it fare."""
+
+import asyncio
+from typing import Literal
+
+from starlette.responses import Response
+
+import sql
+from service.db import DATABASE_AWAY
+from service.http import Call, reply
+from service.metrics import READER_LAG_SECONDS, render_metrics
+from service.models import Wire
+from sql.migrate import find_unapplied
+
+LAG_LIMIT_S = 60.0
+"""Readers further behind are reported; the API itself stays ready, it loses nothing by it."""
+
+
+class Health(Wire):
+    """`checks` names each part and says ok, or what is wrong with it."""
+
+    status: Literal["ok", "failing"]
+    checks: dict[str, str]
+
+
+async def report_live(_: Call) -> Response:
+    """The process runs and its event loop turns."""
+    return reply(Health(status="ok", checks={}))
+
+
+async def report_ready(call: Call) -> Response:
+    """200 if requests can be served, 503 if not; either way each check by name."""
+    checks = {"database": "ok", "migrations": "ok", "readers": "ok"}
+    failing = False
+    try:
+        async with asyncio.timeout(2), call.state.pool.acquire() as conn:
+            if missing := await find_unapplied(conn):
+                checks["migrations"] = f"not applied: {', '.join(missing)}; run `leadlog migrate`"
+                failing = True
+            else:
+                lags = await conn.fetch(sql.reader_lag)
+                late = [f"{r['name']} {r['lag_s']:.0f} s" for r in lags if r["lag_s"] > LAG_LIMIT_S]
+                if late:
+                    checks["readers"] = f"behind: {', '.join(late)}; is `leadlog work` running?"
+    except DATABASE_AWAY as error:
+        checks = {"database": f"cannot be reached ({type(error).__name__})"}
+        failing = True
+    return reply(Health(status="failing" if failing else "ok", checks=checks), 503 if failing else 200)
+
+
+async def report_metrics(call: Call) -> Response:
+    """Prometheus text; asks the database for the readers' lag at each scrape."""
+    try:
+        async with asyncio.timeout(2), call.state.pool.acquire() as conn:
+            for row in await conn.fetch(sql.reader_lag):
+                READER_LAG_SECONDS.labels(row["name"]).set(row["lag_s"])
+    except DATABASE_AWAY:
+        pass  # the other metrics are wanted all the more
+    return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,53 @@
+"""/v1/api-keys: the tenant's own keys."""
+
+from starlette.responses import Response
+
+from service.errors import NotFound
+from service.http import Call, no_content, reply
+from service.keys import (
+    KeyList,
+    KeyRequest,
+    KeyRotation,
+    create_key,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
+from service.models import parse_moment
+
+
+async def create_api_key(call: Call) -> Response:
+    """POST: 201 with the key, shown this once."""
+    wanted = await call.body(KeyRequest)
+    live = call.principal.live if wanted.mode is None else wanted.mode == "live"
+    expires_at = None if wanted.expires_at is None else parse_moment(wanted.expires_at)
+    async with call.state.pool.acquire() as conn:
+        key = await create_key(
+            conn, call.principal.tenant_id, live, wanted.name, wanted.scope, expires_at
+        )
+    return reply(key, 201, {"Location": f"/v1/api-keys/{key.id}"})
+
+
+async def list_api_keys(call: Call) -> Response:
+    """GET: all keys that work, without the keys themselves."""
+    async with call.state.pool.acquire() as conn:
+        return reply(KeyList(data=await list_keys(conn, call.principal.tenant_id)))
+
+
+async def revoke_api_key(call: Call) -> Response:
+    """DELETE: 204; within a second no process takes the key any more."""
+    key_id = call.id
+    async with call.state.pool.acquire() as conn:
+        if not await revoke_key(conn, call.principal.tenant_id, key_id):
+            raise NotFound(f"There is no working key with the id {key_id}.")
+    return no_content()
+
+
+async def rotate_api_key(call: Call) -> Response:
+    """POST: 201 with a new key; the old one works on for the grace period."""
+    key_id, wanted = call.id, await call.body(KeyRotation)
+    async with call.state.pool.acquire() as conn:
+        key = await rotate_key(conn, call.principal.tenant_id, key_id, wanted.grace_seconds)
+    if key is None:
+        raise NotFound(f"There is no working key with the id {key_id}.")
+    return reply(key, 201, {"Location": f"/v1/api-keys/{key.id}"})

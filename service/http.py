@@ -1,0 +1,184 @@
+"""A request as a handler sees it: who calls, the body and query as structs; and its reply."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope as AsgiScope, Send
+
+from service.auth import Authenticator, Principal
+from service.db import Pool
+from service.errors import (
+    Fault,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+)
+from service.keys import Scope
+from service.leads import LeadStore
+from service.settings import Settings
+from service.validation import T, decode_body, decode_query
+from service.wakeups import Wakeups
+
+MAX_ID_LENGTH = 100
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What lives as long as the process."""
+
+    settings: Settings
+    pool: Pool
+    auth: Authenticator
+    leads: LeadStore
+    wakeups: Wakeups
+
+
+class Call:
+    """One request, its principal known (unless the route is open to all)."""
+
+    __slots__ = ("_principal", "request", "state")
+
+    def __init__(self, request: Request, state: State, principal: Principal | None) -> None:
+        self.request = request
+        self.state = state
+        self._principal = principal
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls; only on routes that need a key."""
+        if self._principal is None:
+            raise RuntimeError("this route is open to all: it has no principal")
+        return self._principal
+
+    @property
+    def id(self) -> str:
+        """The id in the path. What cannot be an id of ours is not found, like any unknown one."""
+        text: str = self.request.path_params["id"]
+        if not 1 <= len(text) <= MAX_ID_LENGTH or not text.isascii() or not text.isprintable():
+            raise NotFound("There is nothing with this id.")
+        return text
+
+    async def body(self, kind: type[T]) -> T:
+        """The body as a struct."""
+        settings = self.state.settings
+        raw = await read_body(self.request, settings.body_limit_bytes, settings.body_timeout_s)
+        return decode_body(raw, kind)
+
+    def query(self, kind: type[T]) -> T:
+        """The query string as a struct."""
+        return decode_query(self.request.query_params.multi_items(), kind)
+
+
+Handler: TypeAlias = Callable[[Call], Awaitable[Response]]
+
+
+class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
+    """A route that takes no query parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One line of the route table: who may call what, and what goes in and out."""
+
+    method: str
+    path: str
+    handler: Handler
+    scope: Scope | None
+    """The scope a key needs; None: open to all."""
+    summary: str
+    body: Any = None
+    query: type[msgspec.Struct] = NoQuery
+    reply: Any = None
+    status: int = 200
+
+
+class Resource:
+    """All operations of one path, as an ASGI app; knows which methods the path allows."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self._operations = {operation.method: operation for operation in operations}
+        if "GET" in self._operations:
+            self._operations["HEAD"] = self._operations["GET"]
+        self._allow = ", ".join(sorted(self._operations))
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        operation = self._operations.get(request.method)
+        if operation is None:
+            message = f"{request.method} is not allowed here; use {self._allow}."
+            raise MethodNotAllowed(message, headers={"Allow": self._allow})
+        scope["route_path"] = operation.path
+        state: State = scope["state"]["leadlog"]
+        principal = None
+        if operation.scope is not None:
+            header = request.headers.get("authorization")
+            principal = await state.auth.authenticate(header, operation.scope)
+            scope["principal"] = principal
+        call = Call(request, state, principal)
+        if operation.query is NoQuery and scope["query_string"]:
+            call.query(NoQuery)
+        response = await operation.handler(call)
+        await response(scope, receive, send)
+
+
+async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
+    """The whole body, refused while it is being read if it is too large, too slow or not JSON."""
+    check_media_type(request.headers.get("content-type"))
+    declared = request.headers.get("content-length", "0")
+    if declared.isdecimal() and int(declared) > limit_bytes:
+        raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has {declared}.")
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _collect(request, limit_bytes)
+    except TimeoutError:
+        message = f"The body did not arrive within {timeout_s:g} seconds."
+        raise InvalidRequest(
+            message, details=[Fault("", "too_slow", message)], headers={"Connection": "close"}
+        ) from None
+    except ClientDisconnect:
+        message = "The connection was closed before the whole body had arrived."
+        raise InvalidRequest(message, details=[Fault("", "incomplete", message)]) from None
+
+
+def check_media_type(content_type: str | None) -> None:
+    """JSON in UTF-8, or nothing said."""
+    if content_type is None:
+        return
+    kind, _, parameters = content_type.lower().partition(";")
+    kind = kind.strip()
+    charset = parameters.replace(" ", "").replace('"', "").removeprefix("charset=")
+    is_json = kind == "application/json" or kind.endswith("+json")
+    if not is_json or ("charset=" in parameters and charset not in {"utf-8", "utf8"}):
+        raise UnsupportedMediaType("Send the body as Content-Type: application/json in UTF-8.")
+
+
+async def _collect(request: Request, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit_bytes:
+            raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has more.")
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def reply(
+    value: Any, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """A JSON reply; bytes are taken as JSON already made."""
+    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return Response(body, status, headers, "application/json")
+
+
+def no_content() -> Response:
+    """204."""
+    return Response(status_code=204)

@@ -1,0 +1,142 @@
+"""API keys: made, looked up by hash, rotated and revoked. The key itself is shown once, never kept."""
+
+import hashlib
+import secrets
+import string
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+from ulid import ULID
+
+import sql
+from service.db import Connection
+from service.errors import Fault
+from service.models import Input, Moment, Wire, parse_moment
+from service.validation import Check
+
+Scope = Literal["read", "write", "admin"]
+Mode = Literal["live", "test"]
+_ALPHABET = string.ascii_letters + string.digits
+_SECRET_CHARACTERS = 32  # 190 bits
+
+
+class ApiKey(Wire):
+    """A key as it is listed: never the key itself."""
+
+    id: str
+    name: str
+    scope: Scope
+    mode: Mode
+    last4: str
+    created_at: Moment
+    expires_at: Moment | None
+    last_used_at: Moment | None
+
+
+class NewKey(Wire):
+    """A key just made; `key` is shown this once."""
+
+    id: str
+    name: str
+    scope: Scope
+    mode: Mode
+    key: str
+    last4: str
+    created_at: Moment
+    expires_at: Moment | None
+    last_used_at: Moment | None
+
+
+class KeyList(Wire):
+    data: list[ApiKey]
+
+
+def check_future(text: str) -> Iterator[Fault]:
+    """`expiresAt` is a time to come."""
+    try:
+        if parse_moment(text) > datetime.now(UTC):
+            return
+    except ValueError:
+        pass
+    yield Fault("expiresAt", "invalid_value", "expiresAt must be an ISO 8601 time in the future.")
+
+
+class KeyRequest(Input):
+    """The body of POST /v1/api-keys; `mode` is the caller's when absent."""
+
+    checks: ClassVar[Mapping[str, Check]] = {"expires_at": check_future}
+
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    scope: Scope
+    mode: Mode | None = None
+    expires_at: Moment | None = None
+
+
+class KeyRotation(Input):
+    """The body of POST /v1/api-keys/{id}/rotate: how long the old key works on."""
+
+    grace_seconds: Annotated[int, Meta(ge=0, le=30 * 86400)] = 86400
+
+
+def hash_key(key: str) -> bytes:
+    """What is stored and looked up."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def create_key(
+    conn: Connection,
+    tenant_id: int,
+    live: bool,
+    name: str,
+    scope: str,
+    expires_at: datetime | None = None,
+) -> NewKey:
+    """Makes a key for a tenant."""
+    key = _make_key(live)
+    row = await conn.fetchrow(
+        sql.api_key_insert, _make_key_id(), tenant_id, live, name, scope, hash_key(key), key[-4:],
+        expires_at,
+    )  # fmt: skip
+    return NewKey(key=key, **_to_fields(row))
+
+
+async def list_keys(conn: Connection, tenant_id: int) -> list[ApiKey]:
+    """The tenant's keys that still work, oldest first."""
+    rows = await conn.fetch(sql.api_key_list, tenant_id)
+    return [ApiKey(**_to_fields(row)) for row in rows]
+
+
+async def revoke_key(conn: Connection, tenant_id: int, key_id: str) -> bool:
+    """False if there is no such working key."""
+    return await conn.fetchval(sql.api_key_revoke, tenant_id, key_id) is not None
+
+
+async def rotate_key(
+    conn: Connection, tenant_id: int, key_id: str, grace_s: int
+) -> NewKey | None:
+    """A new key like the old one, which works on for `grace_s` seconds; None if there is none."""
+    live = await conn.fetchval(sql.api_key_get_mode, tenant_id, key_id)
+    if live is None:
+        return None
+    key = _make_key(live)
+    row = await conn.fetchrow(
+        sql.api_key_rotate, tenant_id, key_id, _make_key_id(), hash_key(key), key[-4:], grace_s
+    )
+    return None if row is None else NewKey(key=key, **_to_fields(row))
+
+
+def _make_key(live: bool) -> str:
+    secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_CHARACTERS))
+    return f"sk_{'live' if live else 'test'}_{secret}"
+
+
+def _make_key_id() -> str:
+    return f"key_{ULID()}"
+
+
+def _to_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    fields = dict(row)
+    fields["mode"] = "live" if fields.pop("live") else "test"
+    return fields

@@ -1,0 +1,58 @@
+"""Every counter and histogram, declared here; units are in the names."""
+
+import os
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+REQUESTS = Counter("leadlog_requests_total", "Requests served.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "leadlog_request_seconds",
+    "Time from the request's head to the last byte of its answer.",
+    ["method", "route"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+EVENTS_READ = Counter("leadlog_events_read_total", "Events a reader has applied.", ["reader"])
+WINDOW_LAG_SECONDS = Histogram(
+    "leadlog_window_lag_seconds",
+    "Age of a window when its reader had applied it.",
+    ["reader"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
+)
+TICKS = Counter("leadlog_ticks_total", "Windows cut.")
+SLICE_FAILURES = Counter("leadlog_slice_failures_total", "Slices that raised.", ["slice"])
+SLICE_STARTS = Counter("leadlog_slice_starts_total", "Slices started.", ["slice", "by"])
+LEADS_SCORED = Counter("leadlog_leads_scored_total", "Leads whose score was written.")
+DELIVERY_ATTEMPTS = Counter(
+    "leadlog_delivery_attempts_total", "Webhook attempts by their end.", ["outcome"]
+)
+DELIVERY_SECONDS = Histogram(
+    "leadlog_delivery_seconds",
+    "Time of a webhook attempt.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
+)
+STREAM_ENTRIES = Counter("leadlog_stream_entries_total", "Events appended to the CRM streams.")
+READER_LAG_SECONDS = Gauge(
+    "leadlog_reader_lag_seconds",
+    "How far a reader is behind the newest tick.",
+    ["reader"],
+    multiprocess_mode="mostrecent",
+)
+
+def render_metrics() -> bytes:
+    """The Prometheus text of this process, or of all where PROMETHEUS_MULTIPROC_DIR is set."""
+    if not _multiprocess():
+        return generate_latest()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    return generate_latest(registry)
+
+def _multiprocess() -> bool:
+
+    return bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))

@@ -1,0 +1,210 @@
+"""Bodies and query strings in, structs out; and when they are wrong, every fault at once.
+
+msgspec stops at its first error, so a valid request takes one decode and only an invalid one is
+looked at field by field. What a type alone cannot say (e-mail syntax, say) a struct adds as
+`checks`, pure functions by field that yield faults.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar, cast, get_args
+
+import msgspec
+from msgspec import structs
+
+from service.errors import Fault, InvalidRequest, Problem, Unprocessable
+
+Check = Callable[[Any], Iterator[Fault]]
+UNPROCESSABLE = frozenset({"invalid_email", "invalid_phone", "impossible_range"})
+"""Faults of values that are well-formed but impossible: 422 when nothing is wrong beside them."""
+MAX_DEPTH = 100
+_PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+class Input(Protocol):
+    """A struct that comes in from outside."""
+
+    checks: ClassVar[Mapping[str, Check]]
+    read_only: ClassVar[frozenset[str]]
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def decode_body(raw: bytes, kind: type[T]) -> T:
+    """Decodes a JSON body; raises InvalidRequest or Unprocessable with all its faults."""
+    try:
+        value = msgspec.json.decode(raw, type=kind)
+        suspicious = b"\\u0000" in raw or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
+        if not suspicious and not any(_find_check_faults(value)):
+            return value
+    except (msgspec.ValidationError, RecursionError):
+        pass
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(error) from None
+    fields = _decode_object(raw)
+    faults = list(find_faults(fields, kind))
+    if faults:
+        raise to_problem(faults, "The request body")
+    return msgspec.convert(fields, kind)
+
+
+def decode_query(pairs: list[tuple[str, str]], kind: type[T]) -> T:
+    """Decodes a query string; `name[key]=value` collects into a dict field `name`."""
+    values: dict[str, Any] = {}
+    faults: list[Fault] = []
+    integers = {f.encode_name for f in structs.fields(kind) if _holds_int(f.type)}
+    for name, text in pairs:
+        base, bracket, rest = name.partition("[")
+        if bracket and rest.endswith("]"):
+            target, key = values.setdefault(base, {}), rest[:-1]
+        else:
+            target, key = values, name
+        if not isinstance(target, dict) or key in target:
+            faults.append(Fault(name, "duplicate", f"{name} is given more than once."))
+            continue
+        target[key] = int(text) if name in integers and _INTEGER.fullmatch(text) else text
+    faults += find_faults(values, kind)
+    if faults:
+        raise to_problem(faults, "The query string")
+    return msgspec.convert(values, kind)
+
+
+def find_faults(fields: Mapping[str, Any], kind: type[msgspec.Struct]) -> Iterator[Fault]:
+    """Every fault of an object against a struct type, in the order of the struct's fields."""
+    known = {f.encode_name: f for f in structs.fields(kind)}
+    read_only: frozenset[str] = getattr(kind, "read_only", frozenset())
+    for name in fields:
+        if name in read_only:
+            yield Fault(name, "read_only", f"{name} is set by the service and cannot be written.")
+        elif name not in known:
+            yield Fault(_printable(name), "unknown_field", f"{_printable(name)} is not known here.")
+    checks: Mapping[str, Check] = getattr(kind, "checks", {})
+    for name, field in known.items():
+        if name in fields:
+            yield from _find_field_faults(name, fields[name], field, checks.get(field.name))
+        elif field.required:
+            yield Fault(name, "required", f"{name} is required.")
+    if "" in checks:  # a check of the whole, once its parts are sound
+        yield from _check_whole(fields, kind, checks[""])
+
+
+def to_problem(faults: list[Fault], subject: str) -> Problem:
+    """422 if all that is wrong is impossible values, else 400; `details` lists each fault."""
+    first, more = faults[0].message, len(faults) - 1
+    message = first if not more else f"{subject} has {len(faults)} faults; see details."
+    if all(fault.code in UNPROCESSABLE for fault in faults):
+        return Unprocessable(message, details=faults)
+    return InvalidRequest(message, details=faults)
+
+
+def _find_check_faults(value: msgspec.Struct) -> Iterator[Fault]:
+    checks: Mapping[str, Check] = getattr(type(value), "checks", {})
+    for name, check in checks.items():
+        part = value if name == "" else getattr(value, name)
+        if part is not None and part is not msgspec.UNSET:
+            yield from check(part)
+
+
+def _find_field_faults(
+    name: str, value: Any, field: structs.FieldInfo, check: Check | None
+) -> Iterator[Fault]:
+    if _depth_exceeds(value, MAX_DEPTH):
+        yield Fault(name, "too_deep", f"{name} is nested deeper than {MAX_DEPTH} levels.")
+    elif _contains_nul(value):
+        yield Fault(name, "invalid_character", f"{name} holds a NUL character (\\u0000).")
+    else:
+        try:
+            converted = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            yield _translate(name, str(error), field.type)
+        else:
+            if check is not None and converted is not None:
+                yield from check(converted)
+
+
+def _check_whole(
+    fields: Mapping[str, Any], kind: type[msgspec.Struct], check: Check
+) -> Iterator[Fault]:
+    try:
+        value = msgspec.convert(fields, kind)
+    except msgspec.ValidationError:
+        return
+    yield from check(value)
+
+
+def _decode_object(raw: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(raw)
+    except RecursionError:
+        message = f"The body is nested deeper than {MAX_DEPTH} levels."
+        raise InvalidRequest(message, details=[Fault("", "too_deep", message)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(error) from None
+    if not isinstance(fields, dict):
+        message = "The body must be a JSON object."
+        raise InvalidRequest(message, details=[Fault("", "invalid_type", message)])
+    return cast(dict[str, Any], fields)
+
+
+def _malformed(error: ValueError) -> InvalidRequest:
+    if isinstance(error, UnicodeDecodeError):
+        reason = "a string is not valid UTF-8"
+    elif "out of range" in str(error):
+        reason = "a number is out of range"
+    else:
+        reason = str(error).removeprefix("JSON is malformed: ").lower()
+    message = f"The body is not valid JSON: {reason}."
+    return InvalidRequest(message, details=[Fault("", "invalid_json", message)])
+
+
+def _translate(name: str, error: str, kind: Any) -> Fault:
+    """A msgspec message as a fault: dotted path, stable code, a sentence without its jargon."""
+    at = _PATH.search(error)
+    text = _PATH.sub("", error)
+    path = name + re.sub(r"\[(\d+)\]", r".\1", at[1].replace("[...]", "")) if at else name
+    text = text.replace("`", "").replace("null", "null").replace(" | UnsetType", "")
+    if text.startswith("Invalid enum value"):
+        allowed = ", ".join(_find_choices(kind))
+        return Fault(path, "invalid_value", f"{path} must be one of {allowed}.")
+    sentence = re.sub(r"^Expected (\w+)", r"must be \1", text)
+    sentence = sentence.replace("must be str", "must be a string").replace("got str", "got string")
+    sentence = sentence.replace("must be int", "must be an integer").replace("got int", "got integer")
+    if "length" in text:
+        code = "too_long" if "<=" in text else "too_short"
+    else:
+        code = "out_of_range" if re.search(r"[<>]=? ?-?\d", text) else "invalid_type"
+    return Fault(path, code, f"{path} {sentence}.")
+
+
+def _find_choices(kind: Any) -> list[str]:
+    """The strings of a Literal, however deep it sits in a union or Annotated."""
+    choices: list[str] = []
+    for part in get_args(kind):
+        choices += [part] if isinstance(part, str) else _find_choices(part)
+    return choices
+
+
+def _holds_int(kind: Any) -> bool:
+    return kind is int or any(_holds_int(part) for part in get_args(kind))
+
+
+def _contains_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_contains_nul(k) or _contains_nul(v) for k, v in value.items())
+    return isinstance(value, list) and any(_contains_nul(item) for item in value)
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    if isinstance(value, dict):
+        return limit == 0 or any(_depth_exceeds(item, limit - 1) for item in value.values())
+    if isinstance(value, list):
+        return limit == 0 or any(_depth_exceeds(item, limit - 1) for item in value)
+    return False
+
+
+def _printable(name: str) -> str:
+    return name[:64].encode("utf-8", "replace").decode().replace("\0", "\\u0000")

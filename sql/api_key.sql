@@ -1,0 +1,50 @@
+-- name: api_key_insert
+INSERT INTO api_key (id, tenant_id, live, name, scope, hash, last4, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
+    iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at;
+
+-- name: api_key_get_many_by_hash
+-- $1 hashes. The one statement without a tenant: it finds out who is calling.
+SELECT k.hash, k.id, k.tenant_id, k.live, k.scope
+FROM api_key k
+WHERE k.hash = ANY ($1::bytea[])
+  AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
+
+-- name: api_key_list
+-- All keys of a tenant, of both modes, that still work.
+SELECT id, name, scope, live, last4, iso_ms(created_at) AS created_at,
+    iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at
+FROM api_key
+WHERE tenant_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+ORDER BY created_at, id;
+
+-- name: api_key_revoke
+UPDATE api_key SET revoked_at = now_ms()
+WHERE tenant_id = $1 AND id = $2
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+RETURNING id;
+
+-- name: api_key_get_mode
+SELECT live FROM api_key
+WHERE tenant_id = $1 AND id = $2
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: api_key_rotate
+-- $3 id, $4 hash, $5 last four of the new key. The old one works on for $6 seconds, and never
+-- longer than it would have.
+WITH old AS (
+    UPDATE api_key SET expires_at = least(expires_at, now_ms() + make_interval(secs => $6))
+    WHERE tenant_id = $1 AND id = $2
+      AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+    RETURNING tenant_id, live, name, scope
+)
+INSERT INTO api_key (id, tenant_id, live, name, scope, hash, last4)
+SELECT $3, o.tenant_id, o.live, o.name, o.scope, $4, $5 FROM old o
+RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
+    iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at;
+
+-- name: api_key_touch_many
+-- $1 ids, $2 when each was last used, as seen by one process.
+UPDATE api_key k SET last_used_at = greatest(k.last_used_at, u.at)
+FROM unnest($1::text[], $2::timestamptz[]) AS u (id, at) WHERE k.id = u.id;

@@ -1,0 +1,95 @@
+-- name: ticker_cut
+-- $1 the tick that the ticker believes to be the newest. Cuts the next one if something has
+-- become visible since. One statement, so one snapshot: what it sees is what it stores. No row:
+-- nothing new, or another ticker was faster.
+WITH cut AS (
+    UPDATE ticker AS t SET tick = t.tick + 1, snap = pg_current_snapshot(), at = clock_timestamp()
+    WHERE t.tick = $1 AND (
+        EXISTS (
+            SELECT FROM outbox o
+            WHERE o.shard = ANY ('{0,1,2,3,4,5,6,7}') AND o.txid >= pg_snapshot_xmax(t.snap)
+              AND o.generation = t.generation)
+        OR EXISTS (
+            SELECT FROM outbox o
+            WHERE o.shard = ANY ('{0,1,2,3,4,5,6,7}')
+              AND o.txid = ANY (ARRAY(SELECT pg_snapshot_xip(t.snap)))
+              AND o.generation = t.generation))
+    RETURNING t.tick, t.generation, t.snap, t.at
+)
+INSERT INTO tick (tick, generation, snap, at)
+SELECT tick, generation, snap, at FROM cut
+RETURNING tick;
+
+-- name: ticker_get_tick
+SELECT tick FROM ticker;
+
+-- name: ticker_get
+SELECT tick, generation, cluster, cluster_name() AS cluster_now FROM ticker;
+
+-- name: window_read
+-- $1 tick and $2 event id of the cursor, $3 shards, $4 limit. The rows that tick $1 + 1 sees and
+-- tick $1 did not: those whose transaction began after tick $1, as an index range, and those that
+-- were running then, as exact probes. One row of nulls: the window is there and empty for these
+-- shards. No row: no such window.
+SELECT o.id, o.shard, o.tenant_id, o.live, o.lead_id, o.version, o.event_id, o.type, o.actor,
+    iso_ms(o.at) AS at, o.data,
+    extract(epoch FROM clock_timestamp() - later.at)::float8 AS age_s
+FROM tick earlier
+JOIN tick later ON later.tick = earlier.tick + 1
+LEFT JOIN LATERAL (
+    SELECT w.* FROM (
+        SELECT a.* FROM outbox a
+        WHERE a.shard = ANY ($3::smallint[])
+          AND a.txid >= pg_snapshot_xmax(earlier.snap) AND a.txid < pg_snapshot_xmax(later.snap)
+        UNION ALL
+        SELECT b.* FROM outbox b
+        WHERE b.shard = ANY ($3::smallint[])
+          AND b.txid = ANY (ARRAY(SELECT pg_snapshot_xip(earlier.snap)))
+    ) AS w
+    WHERE w.id > $2 AND pg_visible_in_snapshot(w.txid, later.snap)
+      AND w.generation = later.generation AND earlier.generation = later.generation
+    ORDER BY w.id LIMIT $4
+) AS o ON true
+WHERE earlier.tick = $1
+ORDER BY o.id;
+
+-- name: reader_list
+SELECT name, shards, tick, event_id FROM reader ORDER BY name;
+
+-- name: reader_get
+SELECT shards, tick, event_id FROM reader WHERE name = $1;
+
+-- name: reader_advance_if_at
+-- $1 reader, $2 tick and $3 event id where it stood, $4 and $5 where it stands now. No row:
+-- another process has moved it, and the transaction of the effects must not commit.
+UPDATE reader SET tick = $4, event_id = $5
+WHERE name = $1 AND tick = $2 AND event_id = $3
+RETURNING name;
+
+-- name: reader_lag
+-- Seconds since the oldest window that each reader has not finished was cut; 0 if there is none.
+SELECT r.name, coalesce(extract(epoch FROM clock_timestamp() - next.at), 0)::float8 AS lag_s
+FROM reader r
+LEFT JOIN LATERAL (
+    SELECT t.at FROM tick t WHERE t.tick = r.tick + 1 LIMIT 1
+) AS next ON true
+ORDER BY r.name;
+
+-- name: lease_take
+-- $1 slice, $2 owner, $3 seconds. Takes a free or expired lease or renews one's own. No row: it
+-- is another's.
+INSERT INTO lease AS l (name, owner, expires_at)
+VALUES ($1, $2, now() + make_interval(secs => $3))
+ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at
+WHERE l.owner = excluded.owner OR l.expires_at < now()
+RETURNING l.name;
+
+-- name: lease_release
+DELETE FROM lease WHERE name = $1 AND owner = $2;
+
+-- name: lease_list_live
+-- The slices that somebody runs now.
+SELECT name FROM lease WHERE expires_at > now();
+
+-- name: partition_create_all
+SELECT create_partitions();
