@@ -1,0 +1,2 @@
+-- name: migration_list
+SELECT name FROM schema_migration ORDER BY version;
