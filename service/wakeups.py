@@ -33,7 +33,7 @@ class Wakeups:
 
     def notify(self, topic: Topic) -> None:
         """Wakes the listeners of this process now, those of others within a moment."""
-        self._wake(topic)
+        self.wake_here(topic)
         self._unsent.add(topic)
         self._something_unsent.set()
 
@@ -62,7 +62,8 @@ class Wakeups:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _wake(self, topic: str) -> None:
+    def wake_here(self, topic: str) -> None:
+        """Wakes the listeners of this process only."""
         for event in self._listeners[topic]:
             event.set()
 
@@ -87,11 +88,11 @@ class Wakeups:
         async with self._redis.pubsub() as pubsub:
             await pubsub.subscribe(CHANNEL)
             for topic in list(self._listeners):  # something may have happened while we were deaf
-                self._wake(topic)
+                self.wake_here(topic)
             async for message in pubsub.listen():
                 if message["type"] == "message":
                     for topic in message["data"].decode().split(","):
-                        self._wake(topic)
+                        self.wake_here(topic)
 
 
 class Alarm:

@@ -23,8 +23,9 @@ RETURNING tick;
 -- name: ticker_get_tick
 SELECT tick FROM ticker;
 
--- name: ticker_get
-SELECT tick, generation, cluster, cluster_name() AS cluster_now FROM ticker;
+-- name: log_begin_generation_if_moved
+-- True if the database has moved to another cluster and a new generation was begun.
+SELECT log_begin_generation();
 
 -- name: window_read
 -- $1 tick and $2 event id of the cursor, $3 shards, $4 limit. The rows that tick $1 + 1 sees and

@@ -99,6 +99,26 @@ CREATE FUNCTION cluster_name() RETURNS text LANGUAGE sql STABLE
 RETURN (SELECT s.system_identifier || '/' || c.timeline_id
         FROM pg_control_system() AS s, pg_control_checkpoint() AS c);
 
+-- After a restore into another cluster or a failover the stored transaction ids say nothing about
+-- new ones, so windows would pass over events. A new generation starts: what no tick had seen moves
+-- into it as if written now, and windows never mix two generations. False: same cluster, no change.
+CREATE FUNCTION log_begin_generation() RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    old ticker;
+BEGIN
+    SELECT * INTO STRICT old FROM ticker FOR UPDATE;
+    IF old.cluster = cluster_name() THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('ALTER TABLE outbox ALTER COLUMN generation SET DEFAULT %s', old.generation + 1);
+    UPDATE outbox SET generation = old.generation + 1, txid = pg_current_xact_id()
+    WHERE at > old.at OR (generation = old.generation AND NOT pg_visible_in_snapshot(txid, old.snap));
+    UPDATE ticker SET tick = old.tick + 1, generation = old.generation + 1, snap = '3:3:',
+        at = clock_timestamp(), cluster = cluster_name();
+    INSERT INTO tick (tick, generation, snap, at) SELECT tick, generation, snap, at FROM ticker;
+    RETURN true;
+END $$;
+
 INSERT INTO partition_plan (table_name, keep) VALUES ('outbox', '30 days'), ('tick', '30 days');
 SELECT create_partitions();
 

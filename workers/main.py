@@ -1,0 +1,156 @@
+"""The worker process: slices as arq jobs, and a watchdog that does without arq when it must.
+
+The only file that knows arq. Its traps, and why it carries slices and not events, are in
+DECISIONS.md.
+"""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+import uvloop
+from arq.connections import ArqRedis, RedisSettings
+from arq.cron import cron
+from arq.worker import Worker, func
+from prometheus_client import start_http_server
+from redis.asyncio import Redis
+
+import sql
+from service.db import DATABASE_AWAY, create_pool
+from service.logs import get_logger, set_up_logging
+from service.settings import Settings
+from service.wakeups import Wakeups
+from workers.roster import make_factories
+from workers.slices import SLICE_S, Runner, Workshop
+
+QUEUE = "leadlog:slices"
+WATCH_S = 0.5
+SWEEP_SECONDS = set(range(0, 60, 2))
+STOP_S = 8.0
+RESTART_S = 0.5
+log = get_logger("worker")
+
+
+def main(settings: Settings) -> int:
+    """Runs until SIGINT or SIGTERM; the exit code."""
+    set_up_logging(settings)
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, settings.host)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work_until_stopped(settings))
+    return 0
+
+
+async def work_until_stopped(settings: Settings) -> None:
+    """Runs the slices until a signal asks to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with work(settings):
+        log.info("worker.started", pid=os.getpid())
+        await stop.wait()
+    log.info("worker.stopped", pid=os.getpid())
+
+
+@asynccontextmanager
+async def work(settings: Settings) -> AsyncIterator[Runner]:
+    """The slices run while this is entered; leaving lets each finish its turn."""
+    redis: Redis[bytes] = Redis.from_url(settings.require_redis_url())
+    async with await create_pool(settings, "leadlog-worker", settings.db_pool_size + 4) as pool:
+        wakeups = Wakeups(redis)
+        owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
+        runner = Runner(Workshop(settings, pool, redis, wakeups, owner), make_factories())
+        async with wakeups.running(listening=True):
+            tasks = [
+                asyncio.create_task(run_arq_forever(settings, runner), name="arq"),
+                asyncio.create_task(watch_forever(pool, runner), name="watchdog"),
+            ]
+            try:
+                yield runner
+            finally:
+                await runner.stop(STOP_S)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+    await redis.aclose()
+
+
+async def watch_forever(pool: Any, runner: Runner) -> None:
+    """Runs whatever slice nobody has run for two looks: Redis and arq may be away."""
+    idle: set[str] = set()
+    started: set[asyncio.Task[None]] = set()
+    while True:
+        try:
+            live = {row["name"] for row in await pool.fetch(sql.lease_list_live)}
+        except DATABASE_AWAY:
+            live = set(runner.factories)  # no lease can be taken now anyway
+        now_idle = {
+            name for name in runner.factories if name not in live and not runner.is_running(name)
+        }
+        for name in now_idle & idle:
+            task = asyncio.create_task(runner.run(name, "watchdog"))
+            started.add(task)
+            task.add_done_callback(started.discard)
+        idle = now_idle
+        await asyncio.sleep(WATCH_S)
+
+
+async def run_arq_forever(settings: Settings, runner: Runner) -> None:
+    """Keeps an arq worker going; a lost Redis ends it, so it is made anew until it stays."""
+    while True:
+        worker = make_arq_worker(settings, runner)
+        try:
+            await worker.main()
+        except Exception as error:  # noqa: BLE001  # the watchdog works on meanwhile
+            log.warning("arq.failed", error=repr(error))
+        finally:
+            with suppress(Exception):
+                await worker.close()
+        await asyncio.sleep(RESTART_S)
+
+
+def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
+    """An arq worker whose one function is to run a slice."""
+
+    async def run_slice(_: dict[Any, Any], name: str) -> None:
+        await runner.run(name, "arq")
+
+    async def sweep(ctx: dict[Any, Any]) -> None:
+        await enqueue_all(ctx["redis"], runner)
+
+    async def enqueue_again(ctx: dict[Any, Any]) -> None:
+        with suppress(Exception):  # a hook that raises would end the worker
+            await enqueue_all(ctx["redis"], runner)
+
+    return Worker(
+        functions=[func(run_slice, name="run_slice", timeout=SLICE_S + 15, max_tries=10**6)],
+        cron_jobs=[cron(sweep, second=SWEEP_SECONDS, timeout=5, run_at_startup=True)],
+        queue_name=QUEUE,
+        redis_settings=RedisSettings.from_dsn(settings.require_redis_url()),
+        after_job_end=enqueue_again,
+        handle_signals=False,
+        keep_result=0,
+        max_tries=10**6,
+        max_jobs=len(runner.factories) + 4,
+        poll_delay=0.05,
+        health_check_interval=5,
+        job_serializer=msgspec.msgpack.Encoder(enc_hook=str).encode,
+        job_deserializer=msgspec.msgpack.decode,
+        log_results=False,
+    )
+
+
+async def enqueue_all(redis: ArqRedis, runner: Runner) -> None:
+    """Offers every slice that is not running here; the fixed job id keeps it to one offer."""
+    for name in runner.factories:
+        if not runner.is_running(name):
+            await redis.enqueue_job(
+                "run_slice", name, _job_id=f"slice:{name}", _queue_name=QUEUE
+            )

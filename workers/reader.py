@@ -1,0 +1,94 @@
+"""What all readers of the log share: the next window, its effects and the cursor in one transaction.
+
+Effects inside PostgreSQL thus happen exactly once: if another process has moved the cursor, the
+transaction with the effects does not commit.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import sql
+from service.db import Connection
+from service.log import Cursor, Event, Window, read_window
+from service.logs import get_logger
+from service.metrics import EVENTS_READ, WINDOW_LAG_SECONDS
+from service.wakeups import Topic
+from workers.slices import Workshop
+
+log = get_logger("reader")
+
+
+class CursorMovedError(Exception):
+    """Another process has moved the cursor of this reader."""
+
+
+class Reader(ABC):
+    """A slice that reads windows; a subclass says what an event does."""
+
+    topics: tuple[Topic, ...] = ("tick",)
+    idle_s = 0.2
+    limit: ClassVar[int] = 1000
+    """Events in one transaction at the most."""
+
+    def __init__(self, shop: Workshop, name: str) -> None:
+        self.shop = shop
+        self.name = name
+        self._shards: list[int] = []
+        self._stored: Cursor | None = None
+        self._cursor = Cursor(0)
+
+    @abstractmethod
+    async def apply(self, conn: Connection, events: list[Event]) -> None:
+        """The effects of some events, in the transaction that moves the cursor past them."""
+
+    async def after_commit(self, events: list[Event]) -> None:
+        """What follows once the effects are durable: wake-ups."""
+
+    async def once(self) -> int:
+        """Reads one window or a part of it; 0 if there is none."""
+        async with self.shop.pool.acquire() as conn:
+            stored = self._stored or await self._load(conn)
+            window = await read_window(conn, self._cursor, self._shards, self.limit)
+            if window is None:
+                if self._cursor != stored:
+                    await self._move(conn, stored, self._cursor)
+                return 0
+            if window.events:
+                await self._apply(conn, stored, window)
+        self._cursor = window.after
+        if window.events:
+            EVENTS_READ.labels(self.name).inc(len(window.events))
+            WINDOW_LAG_SECONDS.labels(self.name).observe(window.age_s)
+            await self.after_commit(window.events)
+        return 1 + len(window.events)
+
+    async def close(self) -> None:
+        """Nothing is left running."""
+
+    async def _apply(self, conn: Connection, stored: Cursor, window: Window) -> None:
+        try:
+            async with conn.transaction():
+                await self.apply(conn, window.events)
+                await self._move(conn, stored, window.after)
+        except BaseException:
+            self._stored = None  # look again where the cursor stands
+            raise
+        log.debug("window.applied", reader=self.name, tick=window.after.tick,
+                  events=len(window.events), age_s=round(window.age_s, 3))  # fmt: skip
+
+    async def _load(self, conn: Connection) -> Cursor:
+        row = await conn.fetchrow(sql.reader_get, self.name)
+        if row is None:
+            raise LookupError(f"there is no reader {self.name}; run `leadlog migrate`")
+        self._shards = row["shards"]
+        self._stored = self._cursor = Cursor(row["tick"], row["event_id"])
+        return self._stored
+
+    async def _move(self, conn: Connection, stored: Cursor, to: Cursor) -> None:
+        moved = await conn.fetchval(
+            sql.reader_advance_if_at, self.name, stored.tick, stored.event_id, to.tick, to.event_id
+        )
+        if moved is None:
+            self._stored = None
+            raise CursorMovedError(self.name)
+        self._stored = to

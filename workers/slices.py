@@ -1,0 +1,151 @@
+"""A slice is a piece of background work that one process at a time does for a while.
+
+It is started by an arq job (or by the watchdog when arq or Redis is away), owned by a lease row in
+PostgreSQL, woken by Redis, and driven by its `once()`. So Redis decides how soon, never whether.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from redis.asyncio import Redis
+
+import sql
+from service.db import DATABASE_AWAY, Pool
+from service.logs import get_logger
+from service.metrics import SLICE_FAILURES, SLICE_STARTS
+from service.settings import Settings
+from service.wakeups import Topic, Wakeups
+
+SLICE_S = 30.0
+"""How long a slice runs before arq may give it to another process."""
+LEASE_S = 5.0
+RENEW_S = 1.5
+BACKOFF_S = 0.2
+MAX_BACKOFF_S = 5.0
+log = get_logger("worker")
+
+
+class Slice(Protocol):
+    """An actor: a name, what wakes it, how long it sleeps unwoken, and one turn of its work."""
+
+    name: str
+    topics: tuple[Topic, ...]
+    idle_s: float
+
+    async def once(self) -> int:
+        """Does what there is to do, up to a bound; how much that was (0: nothing, may sleep)."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what `once()` left running; called when the slice stops, whatever the reason."""
+        ...
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What lives as long as the worker process."""
+
+    settings: Settings
+    pool: Pool
+    redis: "Redis[bytes]"
+    wakeups: Wakeups
+    owner: str
+    """Names this process in leases."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+SliceFactory = Callable[[Workshop], Slice]
+
+
+class Runner:
+    """Runs the slices of one process: each at most once here, and only under its lease."""
+
+    def __init__(self, shop: Workshop, factories: dict[str, SliceFactory]) -> None:
+        self._shop = shop
+        self.factories = factories
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def is_running(self, name: str) -> bool:
+        """Whether this process runs (or is about to run) the slice."""
+        return name in self._running
+
+    async def run(self, name: str, by: str) -> None:
+        """Runs a slice to its end. Giving up the wait does not end the slice: arq may die."""
+        task = self._running.get(name)
+        if task is None:
+            if self._shop.stopping.is_set():
+                return
+            task = asyncio.create_task(self._run_leased(name, by), name=name)
+            self._running[name] = task
+            task.add_done_callback(lambda _: self._running.pop(name, None))
+        await asyncio.shield(task)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Lets every slice finish its turn; cancels what takes longer."""
+        self._shop.stopping.set()
+        for topic in ("event", "tick", "delivery"):
+            self._shop.wakeups.wake_here(topic)
+        tasks = list(self._running.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run_leased(self, name: str, by: str) -> None:
+        shop = self._shop
+        try:
+            if not await self._take_lease(name):
+                return
+        except DATABASE_AWAY as error:
+            log.warning("slice.failed", slice=name, error=repr(error))
+            return
+        SLICE_STARTS.labels(name, by).inc()
+        log.debug("slice.started", slice=name, by=by)
+        try:
+            await self._drive(self.factories[name](shop))
+        finally:
+            await self._release_lease(name)
+
+    async def _drive(self, piece: Slice) -> None:
+        end = time.monotonic() + SLICE_S
+        renewed = time.monotonic()
+        backoff_s = BACKOFF_S
+        try:
+            async with self._shop.wakeups.listen(*piece.topics) as alarm:
+                while not self._shop.stopping.is_set() and time.monotonic() < end:
+                    try:
+                        if time.monotonic() - renewed > RENEW_S:
+                            if not await self._take_lease(piece.name):
+                                return
+                            renewed = time.monotonic()
+                        if await piece.once() == 0:
+                            await alarm.wait(piece.idle_s)
+                        backoff_s = BACKOFF_S
+                    except Exception as error:  # noqa: BLE001  # the loop survives: wait, go on
+                        self._report(piece.name, error)
+                        await asyncio.sleep(backoff_s)
+                        backoff_s = min(backoff_s * 2, MAX_BACKOFF_S)
+        finally:
+            await piece.close()
+
+    async def _take_lease(self, name: str) -> bool:
+        taken = await self._shop.pool.fetchval(sql.lease_take, name, self._shop.owner, LEASE_S)
+        return taken is not None
+
+    async def _release_lease(self, name: str) -> None:
+        try:
+            await self._shop.pool.execute(sql.lease_release, name, self._shop.owner)
+        except DATABASE_AWAY:
+            pass  # it expires by itself
+
+    @staticmethod
+    def _report(name: str, error: Exception) -> None:
+        SLICE_FAILURES.labels(name).inc()
+        if isinstance(error, DATABASE_AWAY):
+            log.warning("slice.failed", slice=name, error=repr(error))
+        else:
+            log.error("slice.failed", slice=name, exc_info=error)
