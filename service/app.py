@@ -2,10 +2,9 @@
 
 import asyncio
 import os
-import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import sql
 from service.auth import Authenticator
-from service.db import DATABASE_AWAY, create_pool
+from service.db import DATABASE_AWAY, Pool, create_pool
 from service.edge import Edge
 from service.errors import NotFound
 from service.handlers import health, keys, leads
@@ -47,7 +46,8 @@ API = [
     Operation(method="DELETE", path="/api-keys/{id}", handler=keys.revoke_api_key, scope="admin",
               summary="Revoke an API key", status=204),
     Operation(method="POST", path="/api-keys/{id}/rotate", handler=keys.rotate_api_key,
-              scope="admin", summary="Rotate an API key", body=KeyRotation, reply=NewKey, status=201),
+              scope="admin", summary="Rotate an API key", body=KeyRotation, reply=NewKey,
+              status=201),
 ]
 """The API, under both prefixes. Where two paths fit, the first wins: search before {id}."""
 
@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
 @asynccontextmanager
 async def run_state(settings: Settings) -> AsyncIterator[State]:
     """Opens what the process holds; nothing here waits for the database or Redis to be there."""
-    redis: Redis[bytes] = Redis.from_url(settings.require_redis_url())
+    redis = Redis.from_url(settings.require_redis_url())
     async with await create_pool(settings, "leadlog-api") as pool:
         wakeups = Wakeups(redis)
         auth = Authenticator(pool)
@@ -104,25 +104,21 @@ def _make_routes(operations: list[Operation], prefix: str) -> list[Route]:
     return [Route(prefix + path, Resource(found)) for path, found in by_path.items()]
 
 
-async def _find_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+async def _find_nothing(scope: Scope, _: Receive, __: Send) -> None:
     raise NotFound(f"There is no route {scope['path'][:200]}; /openapi.json lists them.")
 
 
-async def _touch_keys_forever(auth: Authenticator, pool: Any) -> None:
+async def _touch_keys_forever(auth: Authenticator, pool: Pool) -> None:
     """Writes down when each key was last used, a few seconds late and for many at once."""
     while True:
         await asyncio.sleep(TOUCH_KEYS_EVERY_S)
         await _touch_keys(auth, pool)
 
 
-async def _touch_keys(auth: Authenticator, pool: Any) -> None:
+async def _touch_keys(auth: Authenticator, pool: Pool) -> None:
     used = auth.take_used()
     if not used:
         return
     moments = [datetime.fromtimestamp(int(at), UTC) for at in used.values()]
-    try:
+    with suppress(*DATABASE_AWAY):  # the next use will tell
         await pool.execute(sql.api_key_touch_many, list(used), moments)
-    except DATABASE_AWAY:
-        pass  # the next use will tell
-
-

@@ -36,12 +36,14 @@ class Edge:
         exchange = _Exchange(scope, send)
         try:
             await self._app(scope, receive, exchange.send)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # every error becomes an answer
             await self._answer_error(error, exchange, receive)
         finally:
             exchange.record()
 
-    async def _answer_error(self, error: Exception, exchange: "_Exchange", receive: Receive) -> None:
+    async def _answer_error(
+        self, error: Exception, exchange: "_Exchange", receive: Receive
+    ) -> None:
         problem = _to_problem(error)
         exchange.error = problem.code
         if exchange.status is not None:  # the answer has begun: all that is left is to break it off

@@ -1,7 +1,7 @@
 """What can go wrong with a request, as one tree.
 
 Problem
-├── InvalidRequest        400  bad JSON, wrong type, missing, unknown or read-only field, out of range
+├── InvalidRequest        400  bad JSON, wrong type, missing, unknown, read-only, out of range
 ├── Unauthorized          401  no key, or one that does not work
 ├── Forbidden             403  the key's scope is too small
 ├── NotFound              404  no such thing, or not yours
@@ -29,7 +29,7 @@ class Fault(msgspec.Struct, frozen=True):
     message: str
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  # the word for an error on the wire
     """An error on the wire: status, code, one sentence, and what else belongs to it."""
 
     status: ClassVar[int]

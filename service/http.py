@@ -8,7 +8,8 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope as AsgiScope, Send
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from service.auth import Authenticator, Principal
 from service.db import Pool
@@ -171,9 +172,7 @@ async def _collect(request: Request, limit_bytes: int) -> bytes:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def reply(
-    value: Any, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
+def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON reply; bytes are taken as JSON already made."""
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
     return Response(body, status, headers, "application/json")

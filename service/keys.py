@@ -1,4 +1,4 @@
-"""API keys: made, looked up by hash, rotated and revoked. The key itself is shown once, never kept."""
+"""API keys: made, rotated, revoked; looked up by hash. A key is shown once and never kept."""
 
 import hashlib
 import secrets
@@ -93,7 +93,7 @@ async def create_key(
     scope: str,
     expires_at: datetime | None = None,
 ) -> NewKey:
-    """Makes a key for a tenant."""
+    """Makes a key for a tenant; at most 100 characters of name."""
     key = _make_key(live)
     row = await conn.fetchrow(
         sql.api_key_insert, _make_key_id(), tenant_id, live, name, scope, hash_key(key), key[-4:],
@@ -113,9 +113,7 @@ async def revoke_key(conn: Connection, tenant_id: int, key_id: str) -> bool:
     return await conn.fetchval(sql.api_key_revoke, tenant_id, key_id) is not None
 
 
-async def rotate_key(
-    conn: Connection, tenant_id: int, key_id: str, grace_s: int
-) -> NewKey | None:
+async def rotate_key(conn: Connection, tenant_id: int, key_id: str, grace_s: int) -> NewKey | None:
     """A new key like the old one, which works on for `grace_s` seconds; None if there is none."""
     live = await conn.fetchval(sql.api_key_get_mode, tenant_id, key_id)
     if live is None:
@@ -136,7 +134,7 @@ def _make_key_id() -> str:
     return f"key_{ULID()}"
 
 
-def _to_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+def _to_fields(row: Any) -> dict[str, Any]:
     fields = dict(row)
     fields["mode"] = "live" if fields.pop("live") else "test"
     return fields

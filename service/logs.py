@@ -49,9 +49,7 @@ def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(part=name))
 
 
-def mask_keys(
-    _: object, __: str, line: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def mask_keys(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Cuts API keys and webhook secrets out of every string of a line."""
     for field, value in line.items():
         if isinstance(value, str) and ("sk_" in value or "whsec_" in value):

@@ -45,13 +45,15 @@ READER_LAG_SECONDS = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+
 def render_metrics() -> bytes:
     """The Prometheus text of this process, or of all where PROMETHEUS_MULTIPROC_DIR is set."""
     if not _multiprocess():
         return generate_latest()
     registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # no annotations there
     return generate_latest(registry)
+
 
 def _multiprocess() -> bool:
 

@@ -124,9 +124,7 @@ def make_email_key(email: str) -> str:
 
     Raises EmailNotValidError.
     """
-    found = validate_email(
-        email.strip(), check_deliverability=False, test_environment=True
-    )
+    found = validate_email(email.strip(), check_deliverability=False, test_environment=True)
     key = f"{found.local_part.lower()}@{found.ascii_domain.lower()}"
     if len(key) > 254:  # noqa: PLR2004  # RFC 5321, and the column's limit
         raise EmailNotValidError("it is longer than 254 characters with its domain encoded.")
@@ -160,10 +158,18 @@ _LEAD_CHECKS: Mapping[str, Check] = {
     "phone": check_phone,
     "custom_fields": check_custom_fields,
 }
-_LEAD_READ_ONLY = frozenset(
-    field.encode_name for field in msgspec.structs.fields(LeadDetail)
-) - {"email", "name", "company", "title", "phone", "status", "source", "tags", "customFields",
-     "assignedTo"}
+_LEAD_READ_ONLY = frozenset(field.encode_name for field in msgspec.structs.fields(LeadDetail)) - {
+    "email",
+    "name",
+    "company",
+    "title",
+    "phone",
+    "status",
+    "source",
+    "tags",
+    "customFields",
+    "assignedTo",
+}
 
 
 class NewLead(Input):
@@ -191,15 +197,15 @@ class LeadPatch(Input):
     read_only = _LEAD_READ_ONLY
 
     email: Email | UnsetType = UNSET
-    name: Line | None | UnsetType = UNSET
-    company: Line | None | UnsetType = UNSET
-    title: Line | None | UnsetType = UNSET
-    phone: Phone | None | UnsetType = UNSET
+    name: Line | UnsetType | None = UNSET
+    company: Line | UnsetType | None = UNSET
+    title: Line | UnsetType | None = UNSET
+    phone: Phone | UnsetType | None = UNSET
     status: Status | UnsetType = UNSET
     source: Source | UnsetType = UNSET
-    tags: Tags | None | UnsetType = UNSET
-    custom_fields: CustomFields | None | UnsetType = UNSET
-    assigned_to: Line | None | UnsetType = UNSET
+    tags: Tags | UnsetType | None = UNSET
+    custom_fields: CustomFields | UnsetType | None = UNSET
+    assigned_to: Line | UnsetType | None = UNSET
 
 
 Page = Annotated[int, Meta(ge=1, le=1_000_000_000)]

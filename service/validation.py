@@ -148,7 +148,7 @@ def _decode_object(raw: bytes) -> dict[str, Any]:
     return cast(dict[str, Any], fields)
 
 
-def _malformed(error: ValueError) -> InvalidRequest:
+def _malformed(error: Exception) -> InvalidRequest:
     if isinstance(error, UnicodeDecodeError):
         reason = "a string is not valid UTF-8"
     elif "out of range" in str(error):
@@ -170,7 +170,9 @@ def _translate(name: str, error: str, kind: Any) -> Fault:
         return Fault(path, "invalid_value", f"{path} must be one of {allowed}.")
     sentence = re.sub(r"^Expected (\w+)", r"must be \1", text)
     sentence = sentence.replace("must be str", "must be a string").replace("got str", "got string")
-    sentence = sentence.replace("must be int", "must be an integer").replace("got int", "got integer")
+    sentence = sentence.replace("must be int", "must be an integer").replace(
+        "got int", "got integer"
+    )
     if "length" in text:
         code = "too_long" if "<=" in text else "too_short"
     else:

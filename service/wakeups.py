@@ -25,7 +25,7 @@ RECONNECT_S = 0.5
 class Wakeups:
     """The wake-ups of one process: those it sends and those it listens for."""
 
-    def __init__(self, redis: "Redis[bytes]") -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._unsent: set[Topic] = set()

@@ -62,7 +62,7 @@ async def work_until_stopped(settings: Settings) -> None:
 @asynccontextmanager
 async def work(settings: Settings) -> AsyncIterator[Runner]:
     """The slices run while this is entered; leaving lets each finish its turn."""
-    redis: Redis[bytes] = Redis.from_url(settings.require_redis_url())
+    redis = Redis.from_url(settings.require_redis_url())
     async with await create_pool(settings, "leadlog-worker", settings.db_pool_size + 4) as pool:
         wakeups = Wakeups(redis)
         owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
@@ -119,8 +119,8 @@ async def run_arq_forever(settings: Settings, runner: Runner) -> None:
 def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
     """An arq worker whose one function is to run a slice."""
 
-    async def run_slice(_: dict[Any, Any], name: str) -> None:
-        await runner.run(name, "arq")
+    async def run_slice(_: dict[Any, Any], *names: str) -> None:
+        await runner.run(names[0], "arq")
 
     async def sweep(ctx: dict[Any, Any]) -> None:
         await enqueue_all(ctx["redis"], runner)
@@ -151,6 +151,4 @@ async def enqueue_all(redis: ArqRedis, runner: Runner) -> None:
     """Offers every slice that is not running here; the fixed job id keeps it to one offer."""
     for name in runner.factories:
         if not runner.is_running(name):
-            await redis.enqueue_job(
-                "run_slice", name, _job_id=f"slice:{name}", _queue_name=QUEUE
-            )
+            await redis.enqueue_job("run_slice", name, _job_id=f"slice:{name}", _queue_name=QUEUE)

@@ -1,4 +1,4 @@
-"""What all readers of the log share: the next window, its effects and the cursor in one transaction.
+"""What readers of the log share: the next window, its effects and the cursor in one transaction.
 
 Effects inside PostgreSQL thus happen exactly once: if another process has moved the cursor, the
 transaction with the effects does not commit.
@@ -41,7 +41,7 @@ class Reader(ABC):
     async def apply(self, conn: Connection, events: list[Event]) -> None:
         """The effects of some events, in the transaction that moves the cursor past them."""
 
-    async def after_commit(self, events: list[Event]) -> None:
+    async def after_commit(self, events: list[Event]) -> None:  # noqa: B027  # most have nothing to add
         """What follows once the effects are durable: wake-ups."""
 
     async def once(self) -> int:
@@ -62,7 +62,7 @@ class Reader(ABC):
             await self.after_commit(window.events)
         return 1 + len(window.events)
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027  # most leave nothing running
         """Nothing is left running."""
 
     async def _apply(self, conn: Connection, stored: Cursor, window: Window) -> None:

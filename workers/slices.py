@@ -7,6 +7,7 @@ PostgreSQL, woken by Redis, and driven by its `once()`. So Redis decides how soo
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -50,7 +51,7 @@ class Workshop:
 
     settings: Settings
     pool: Pool
-    redis: "Redis[bytes]"
+    redis: Redis
     wakeups: Wakeups
     owner: str
     """Names this process in leases."""
@@ -137,10 +138,8 @@ class Runner:
         return taken is not None
 
     async def _release_lease(self, name: str) -> None:
-        try:
+        with suppress(*DATABASE_AWAY):  # then it expires by itself
             await self._shop.pool.execute(sql.lease_release, name, self._shop.owner)
-        except DATABASE_AWAY:
-            pass  # it expires by itself
 
     @staticmethod
     def _report(name: str, error: Exception) -> None:

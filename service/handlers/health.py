@@ -47,7 +47,9 @@ async def report_ready(call: Call) -> Response:
     except DATABASE_AWAY as error:
         checks = {"database": f"cannot be reached ({type(error).__name__})"}
         failing = True
-    return reply(Health(status="failing" if failing else "ok", checks=checks), 503 if failing else 200)
+    return reply(
+        Health(status="failing" if failing else "ok", checks=checks), 503 if failing else 200
+    )
 
 
 async def report_metrics(call: Call) -> Response:
