@@ -11,12 +11,13 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import uvloop
 from arq.connections import ArqRedis, RedisSettings
 from arq.cron import cron
+from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 from prometheus_client import start_http_server
 from redis.asyncio import Redis
@@ -119,8 +120,8 @@ async def run_arq_forever(settings: Settings, runner: Runner) -> None:
 def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
     """An arq worker whose one function is to run a slice."""
 
-    async def run_slice(_: dict[Any, Any], *names: str) -> None:
-        await runner.run(names[0], "arq")
+    async def run_slice(_: dict[Any, Any], name: str) -> None:
+        await runner.run(name, "arq")
 
     async def sweep(ctx: dict[Any, Any]) -> None:
         await enqueue_all(ctx["redis"], runner)
@@ -130,7 +131,14 @@ def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
             await enqueue_all(ctx["redis"], runner)
 
     return Worker(
-        functions=[func(run_slice, name="run_slice", timeout=SLICE_S + 15, max_tries=10**6)],
+        functions=[
+            func(
+                cast(WorkerCoroutine, run_slice),
+                name="run_slice",
+                timeout=SLICE_S + 15,
+                max_tries=10**6,
+            )
+        ],
         cron_jobs=[cron(sweep, second=SWEEP_SECONDS, timeout=5, run_at_startup=True)],
         queue_name=QUEUE,
         redis_settings=RedisSettings.from_dsn(settings.require_redis_url()),
