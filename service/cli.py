@@ -1,0 +1,44 @@
+"""`leadlog`: wires the commands of `service/commands/`, and says errors in one sentence."""
+
+import sys
+
+import typer
+
+from service.commands import access, database, doctor, run
+from service.processes import StartError
+from service.settings import SettingsError
+from sql.errors import DatabaseError
+
+app = typer.Typer(
+    name="leadlog",
+    help=(
+        "Leadlog takes in leads, scores them and tells the world.\n\n"
+        "To try it: leadlog dev. In production: leadlog migrate, then leadlog serve and "
+        "leadlog work, each as many as you like. Settings are environment variables; "
+        "leadlog doctor checks them."
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+app.command("dev", rich_help_panel="Try it")(run.dev)
+app.command("serve", rich_help_panel="Run it")(run.serve)
+app.command("work", rich_help_panel="Run it")(run.work)
+app.command("migrate", rich_help_panel="Run it")(database.migrate)
+app.command("doctor", rich_help_panel="Run it")(doctor.doctor)
+app.add_typer(access.keys, name="keys", rich_help_panel="Who may use it")
+app.add_typer(access.tenants, name="tenants", rich_help_panel="Who may use it")
+
+
+def main() -> None:
+    """The entry point: errors that the user can mend are one sentence and exit code 1."""
+    try:
+        app()
+    except (SettingsError, StartError, DatabaseError) as error:
+        typer.echo(f"leadlog: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Commands for tenants and their API keys."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+
+from service.commands.output import AsJson, print_rows
+from service.processes import StartError
+from service.settings import load_settings
+
+if TYPE_CHECKING:
+    from service.db import Connection
+
+Answer = TypeVar("Answer")
+KEY_COLUMNS = ("id", "name", "scope", "mode", "last4", "createdAt", "expiresAt", "lastUsedAt")
+TENANT_COLUMNS = ("id", "name", "activeKeys", "createdAt")
+
+Tenant = Annotated[str, typer.Option(help="Whose keys.")]
+KeyId = Annotated[str, typer.Argument(help="The key's id, such as key_01J…; see keys list.")]
+
+keys = typer.Typer(
+    help="API keys: each belongs to a tenant and is shown once.", no_args_is_help=True
+)
+tenants = typer.Typer(help="Tenants: they never see each other's leads.", no_args_is_help=True)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What it is for, such as 'CRM sync'.")],
+    scope: Annotated[
+        Literal["read", "write", "admin"],
+        typer.Option(help="read: GET. write: leads and conversations too. admin: all."),
+    ] = "write",
+    mode: Annotated[
+        Literal["live", "test"], typer.Option(help="Live and test data never meet.")
+    ] = "live",
+    expires_in_days: Annotated[
+        int | None, typer.Option(min=1, max=36500, help="Without it the key works for ever.")
+    ] = None,
+    tenant: Tenant = "default",
+) -> None:
+    """Make a key. The key alone goes to standard output: KEY=$(leadlog keys create demo)."""
+    from service import keys as api_keys
+
+    days = expires_in_days
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+
+    async def create(conn: "Connection") -> api_keys.NewKey:
+        tenant_id = await _find_tenant(conn, tenant)
+        live = mode == "live"
+        return await api_keys.create_key(conn, tenant_id, live, name, scope, expires_at)
+
+    _show_new_key(_ask_database(create))
+
+
+@keys.command("list")
+def list_keys(tenant: Tenant = "default", as_json: AsJson = False) -> None:
+    """List the keys that work."""
+    import msgspec
+
+    from service import keys as api_keys
+
+    async def read(conn: "Connection") -> list[api_keys.ApiKey]:
+        return await api_keys.list_keys(conn, await _find_tenant(conn, tenant))
+
+    rows = [msgspec.to_builtins(key) for key in _ask_database(read)]
+    print_rows(rows, KEY_COLUMNS, as_json=as_json)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
+    """Make a key stop working within a second, everywhere."""
+    from service import keys as api_keys
+
+    async def revoke(conn: "Connection") -> bool:
+        return await api_keys.revoke_key(conn, await _find_tenant(conn, tenant), key_id)
+
+    if not _ask_database(revoke):
+        raise _unknown_key(tenant, key_id)
+    typer.echo(f"{key_id} is revoked.", err=True)
+
+
+@keys.command("rotate")
+def rotate_key(
+    key_id: KeyId,
+    grace_seconds: Annotated[
+        int, typer.Option(min=0, max=30 * 86400, help="How long the old key works on.")
+    ] = 86400,
+    tenant: Tenant = "default",
+) -> None:
+    """Make a key like another one, which works on for a while. Prints the new key."""
+    from service import keys as api_keys
+
+    async def rotate(conn: "Connection") -> api_keys.NewKey | None:
+        tenant_id = await _find_tenant(conn, tenant)
+        return await api_keys.rotate_key(conn, tenant_id, key_id, grace_seconds)
+
+    made = _ask_database(rotate)
+    if made is None:
+        raise _unknown_key(tenant, key_id)
+    _show_new_key(made)
+
+
+@tenants.command("create")
+def create_tenant(
+    name: Annotated[str, typer.Argument(help="A name of your choice, used by these commands.")],
+) -> None:
+    """Make a tenant; give it a key with `leadlog keys create --tenant NAME`."""
+    import sql
+
+    async def create(conn: "Connection") -> int | None:
+        tenant_id: int | None = await conn.fetchval(sql.tenant_insert, name)
+        return tenant_id
+
+    tenant_id = _ask_database(create)
+    if tenant_id is None:
+        raise StartError(f"There is a tenant named {name!r} already: choose another name.")
+    typer.echo(tenant_id)
+
+
+@tenants.command("list")
+def list_tenants(as_json: AsJson = False) -> None:
+    """List the tenants."""
+    import sql
+
+    async def read(conn: "Connection") -> list[dict[str, Any]]:
+        rows = await conn.fetch(sql.tenant_list)
+        return [
+            {
+                "id": row["id"],
+                "name": row["name"],
+                "activeKeys": row["active_keys"],
+                "createdAt": row["created_at"].isoformat(timespec="milliseconds"),
+            }
+            for row in rows
+        ]
+
+    print_rows(_ask_database(read), TENANT_COLUMNS, as_json=as_json)
+
+
+def _ask_database(ask: Callable[["Connection"], Awaitable[Answer]]) -> Answer:
+    """Runs `ask` in one transaction on a migrated database; errors become one sentence."""
+    from service.dev_addresses import add_dev_addresses
+    from sql.connection import connect
+    from sql.errors import DatabaseError
+    from sql.migrate import check_server, find_pending
+
+    dsn = add_dev_addresses(load_settings(os.environ)).require_database_url()
+
+    async def run() -> Answer:
+        async with connect(dsn) as conn:
+            await check_server(conn)
+            if await find_pending(conn):
+                raise DatabaseError("The database's schema is behind: run `leadlog migrate` first.")
+            async with conn.transaction():
+                return await ask(conn)
+
+    return asyncio.run(run())
+
+
+async def _find_tenant(conn: "Connection", name: str) -> int:
+    import sql
+
+    tenant_id: int | None = await conn.fetchval(sql.tenant_get_by_name, name)
+    if tenant_id is None:
+        raise StartError(f"There is no tenant named {name!r}: see `leadlog tenants list`.")
+    return tenant_id
+
+
+def _show_new_key(made: Any) -> None:
+    typer.echo(made.key)
+    until = f", until {made.expires_at}" if made.expires_at else ""
+    typer.echo(
+        f"{made.id}: {made.mode}, {made.scope}{until}. It is shown this once: keep it well.",
+        err=True,
+    )
+
+
+def _unknown_key(tenant: str, key_id: str) -> StartError:
+    return StartError(
+        f"The tenant {tenant!r} has no working key {key_id!r}: see `leadlog keys list`."
+    )

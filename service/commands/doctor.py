@@ -1,0 +1,160 @@
+"""`leadlog doctor`: looks at everything that Leadlog needs, and says what to do."""
+
+import asyncio
+import base64
+import binascii
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from service.commands.output import AsJson, print_rows
+from service.settings import Settings, SettingsError, load_settings
+from sql.errors import DatabaseError
+
+if TYPE_CHECKING:
+    import asyncpg
+
+EXTENSIONS = ("pg_trgm", "unaccent", "btree_gin")
+OLDEST_REDIS = 7
+SECRET_KEY_BYTES = 32
+# Signed webhooks are refused by receivers whose clock is minutes off; keys expire by the clock.
+CLOCK_TOLERANCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `advice` is empty when it is as it should be."""
+
+    check: str
+    found: str
+    advice: str = ""
+
+    @property
+    def is_fine(self) -> bool:
+        return not self.advice
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check settings, database, Redis, migrations and clock. Exit code 1 if anything is wrong."""
+    findings = asyncio.run(_examine(os.environ))
+    rows = [{"state": "ok" if each.is_fine else "WRONG", **asdict(each)} for each in findings]
+    print_rows(rows, ("state", "check", "found", "advice"), as_json=as_json)
+    if not all(each.is_fine for each in findings):
+        raise typer.Exit(1)
+
+
+async def _examine(environ: Mapping[str, str]) -> list[Finding]:
+    from service.dev_addresses import add_dev_addresses
+
+    try:
+        settings = load_settings(environ)
+    except SettingsError as error:
+        return [Finding("settings", str(error), "Correct these variables and look again.")]
+    reached = add_dev_addresses(settings)
+    findings = [Finding("settings", "all readable"), _check_secret_key(reached)]
+    findings += [finding async for finding in _check_database(reached)]
+    findings += [finding async for finding in _check_redis(reached)]
+    return findings
+
+
+def _check_secret_key(settings: Settings) -> Finding:
+    advice = (
+        "Set SECRET_KEY to 32 random bytes in URL-safe base64: openssl rand -base64 32 | tr +/ -_ ."
+    )
+    if settings.secret_key is None:
+        is_dev = settings.database_url is not None and "DATABASE_URL" not in os.environ
+        return Finding("SECRET_KEY", "not set", "" if is_dev else advice)
+    try:
+        length = len(base64.b64decode(settings.secret_key, altchars="-_", validate=True))
+    except (binascii.Error, ValueError):
+        return Finding("SECRET_KEY", "not base64", advice)
+    found = f"{length} bytes"
+    return Finding("SECRET_KEY", found, "" if length == SECRET_KEY_BYTES else advice)
+
+
+async def _check_database(settings: Settings) -> AsyncIterator[Finding]:
+    from sql.connection import connect
+    from sql.migrate import check_server
+
+    try:
+        async with connect(settings.require_database_url()) as conn:
+            await check_server(conn)
+            version = conn.get_server_version()
+            yield Finding("database", f"PostgreSQL {version.major}.{version.minor}")
+            yield await _check_migrations(conn)
+            yield await _check_extensions(conn)
+            yield await _check_clock(conn)
+    except (SettingsError, DatabaseError) as error:
+        yield Finding("database", "not usable", str(error))
+
+
+async def _check_migrations(conn: "asyncpg.Connection") -> Finding:
+    from sql.migrate import find_pending, read_migrations
+
+    try:
+        missing = await find_pending(conn)
+    except DatabaseError as error:
+        return Finding("migrations", "not as expected", str(error))
+    if missing:
+        return Finding("migrations", f"{len(missing)} missing", "Run `leadlog migrate`.")
+    return Finding("migrations", f"all {len(read_migrations())} applied")
+
+
+async def _check_extensions(conn: "asyncpg.Connection") -> Finding:
+    rows = await conn.fetch(
+        "SELECT name, installed_version FROM pg_available_extensions WHERE name = ANY ($1)",
+        EXTENSIONS,
+    )
+    installed = {row["name"]: row["installed_version"] for row in rows}
+    if unavailable := [name for name in EXTENSIONS if name not in installed]:
+        advice = "Install PostgreSQL's contrib package (postgresql-contrib) on its machine."
+        return Finding("extensions", f"not there: {', '.join(unavailable)}", advice)
+    if absent := [name for name in EXTENSIONS if installed[name] is None]:
+        return Finding("extensions", f"not created: {', '.join(absent)}", "Run `leadlog migrate`.")
+    return Finding("extensions", ", ".join(EXTENSIONS))
+
+
+async def _check_clock(conn: "asyncpg.Connection") -> Finding:
+    before = time.time()
+    theirs: float = await conn.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+    off_s = theirs - (before + time.time()) / 2
+    advice = "Set both clocks by NTP." if abs(off_s) > CLOCK_TOLERANCE_S else ""
+    return Finding("clock", f"the database's is {off_s * 1000:+.0f} ms off ours", advice)
+
+
+async def _check_redis(settings: Settings) -> AsyncIterator[Finding]:
+    import redis.asyncio
+    from redis.exceptions import RedisError
+
+    try:
+        client = redis.asyncio.Redis.from_url(settings.require_redis_url(), socket_timeout=5)
+        try:
+            info: dict[str, Any] = await client.info()
+        finally:
+            await client.aclose()
+    except (SettingsError, ValueError) as error:
+        yield Finding("Redis", "not usable", str(error))
+        return
+    except (OSError, RedisError) as error:
+        advice = "Check REDIS_URL and that Redis or Valkey is running there."
+        yield Finding("Redis", f"not reached ({error})", advice)
+        return
+    for finding in (_check_redis_version(info), _check_redis_policy(info)):
+        yield finding
+
+
+def _check_redis_version(info: Mapping[str, Any]) -> Finding:
+    version = str(info.get("valkey_version") or info["redis_version"])
+    found = f"{'Valkey' if 'valkey_version' in info else 'Redis'} {version}"
+    is_old = int(version.split(".", maxsplit=1)[0]) < OLDEST_REDIS
+    return Finding("Redis", found, "Use Redis 7 or later, or Valkey." if is_old else "")
+
+
+def _check_redis_policy(info: Mapping[str, Any]) -> Finding:
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    advice = "Set maxmemory-policy noeviction: others would drop parts of the CRM stream."
+    return Finding("maxmemory-policy", policy, "" if policy == "noeviction" else advice)

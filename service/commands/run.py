@@ -1,0 +1,98 @@
+"""Commands that run Leadlog or a part of it."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from service.settings import load_settings
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on.  [env: HOST, 127.0.0.1]")]
+Port = Annotated[
+    int | None, typer.Option(min=1, max=65535, help="Port to listen on.  [env: PORT, 8080]")
+]
+EndWithParent = Annotated[
+    bool, typer.Option("--end-with-parent", hidden=True, help="Stop when the caller dies.")
+]
+
+
+def dev(
+    host: Host = None,
+    port: Port = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder for everything kept.  [env: DATA_DIR, .data]")
+    ] = None,
+    end_with_parent: EndWithParent = False,
+) -> None:
+    """Run all of Leadlog here, with its own PostgreSQL and Valkey; Ctrl-C stops it.
+
+    Data, keys and logs are in the data folder; the next start goes on with them. DATABASE_URL or
+    REDIS_URL, if set, name servers of yours to be used instead.
+    """
+    from rich.console import Console
+
+    from service.dev import run_dev
+    from service.launch import bind_to_parent
+    from service.welcome import Announcer
+
+    if end_with_parent:
+        bind_to_parent(signal.SIGTERM)
+    given = {"host": host, "port": port, "data_dir": data_dir}
+    settings = msgspec.structs.replace(
+        load_settings(os.environ), **{name: value for name, value in given.items() if value}
+    )
+    run_dev(settings, os.environ, Announcer(Console()))
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; about one per core is best.")] = 1,
+    end_with_parent: EndWithParent = False,
+) -> None:
+    """Serve the API. Needs DATABASE_URL and REDIS_URL; `leadlog migrate` goes first."""
+    import uvicorn
+
+    from service.address import check_port
+    from service.launch import bind_to_parent
+
+    if end_with_parent:
+        bind_to_parent(signal.SIGTERM)
+    settings = load_settings(os.environ)
+    settings.require_database_url()
+    settings.require_redis_url()
+    address = (host or settings.host, port or settings.port)
+    check_port(*address)
+    uvicorn.run(
+        "service.app:create_app",
+        factory=True,
+        host=address[0],
+        port=address[1],
+        workers=workers,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=8,
+        # Longer than the 60 s of most proxies, so that it is they who close an idle connection.
+        timeout_keep_alive=65,
+        backlog=2048,
+    )
+
+
+def work(end_with_parent: EndWithParent = False) -> None:
+    """Run the workers: scores, webhooks, the CRM stream, retention. Run it once or more often."""
+    from service.launch import bind_to_parent
+    from workers.main import main
+
+    if end_with_parent:
+        bind_to_parent(signal.SIGTERM)
+    settings = load_settings(os.environ)
+    settings.require_database_url()
+    settings.require_redis_url()
+    sys.exit(main(settings))
