@@ -14,8 +14,9 @@ import sql
 from service.auth import Principal
 from service.batching import Batcher
 from service.db import Pool
+from service.emails import make_email_key
 from service.errors import Conflict, NotFound, Unavailable
-from service.models import LeadPatch, NewLead, make_email_key
+from service.models import LeadPatch, NewLead
 from service.wakeups import Wakeups
 
 WRITE_TRIES = 3

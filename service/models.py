@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from email_validator import EmailNotValidError, validate_email
+from email_validator import EmailNotValidError
 from msgspec import UNSET, Meta, UnsetType
 
+from service.emails import make_email_key
 from service.errors import Fault
 from service.validation import Check
 
@@ -117,18 +118,6 @@ def check_email(email: str) -> Iterator[Fault]:
         make_email_key(email)
     except EmailNotValidError as error:
         yield Fault("email", "invalid_email", f"email is not an e-mail address: {error}")
-
-
-def make_email_key(email: str) -> str:
-    """The key an e-mail is unique by: NFC, lower case, domain as A-label.
-
-    Raises EmailNotValidError.
-    """
-    found = validate_email(email.strip(), check_deliverability=False, test_environment=True)
-    key = f"{found.local_part.lower()}@{found.ascii_domain.lower()}"
-    if len(key) > 254:  # noqa: PLR2004  # RFC 5321, and the column's limit
-        raise EmailNotValidError("it is longer than 254 characters with its domain encoded.")
-    return key
 
 
 def check_phone(phone: str) -> Iterator[Fault]:
