@@ -134,7 +134,7 @@ def list_tenants(as_json: AsJson = False) -> None:
                 "id": row["id"],
                 "name": row["name"],
                 "activeKeys": row["active_keys"],
-                "createdAt": row["created_at"].isoformat(timespec="milliseconds"),
+                "createdAt": f"{row['created_at']:%Y-%m-%dT%H:%M:%SZ}",
             }
             for row in rows
         ]

@@ -1,0 +1,122 @@
+"""One real PostgreSQL for the whole test run, with the migrated database that others are cloned of.
+
+xdist's controller (or the only process) starts it; the workers get its address. Valkey is one per
+worker: its channels are shared by all its databases, and a test may flush it.
+"""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+
+from service.datafolder import prepare_folder
+from service.servers import Postgres
+from sql.migrate import migrate
+
+TEMPLATE = "leadlog"
+
+# Runs as superuser: refills in any order, whatever refers to what.
+_KEEP_SEEDS = """
+DO $$
+DECLARE each regclass; filled boolean;
+BEGIN
+    CREATE SCHEMA seed;
+    FOR each IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace
+        AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'schema_migration'
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', each) INTO filled;
+        IF filled THEN
+            EXECUTE format('CREATE TABLE seed.%I AS TABLE %s',
+                (SELECT relname FROM pg_class WHERE oid = each), each);
+        END IF;
+    END LOOP;
+END $$
+"""
+_RESET = """
+DO $$
+DECLARE each record; filled boolean; changed text[] := '{}';
+BEGIN
+    SET LOCAL session_replication_role = replica;
+    SET LOCAL lock_timeout = '5s';
+    FOR each IN SELECT oid::regclass AS name FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+        AND relname <> 'schema_migration'
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', each.name) INTO filled;
+        IF filled THEN changed := changed || each.name::text; END IF;
+    END LOOP;
+    IF changed <> '{}' THEN
+        EXECUTE 'TRUNCATE ' || array_to_string(changed, ', ');
+    END IF;
+    FOR each IN SELECT c.relname AS name, string_agg(quote_ident(a.attname), ', ') AS columns
+        FROM pg_class c JOIN pg_attribute a ON a.attrelid = format('public.%I', c.relname)::regclass
+        WHERE c.relnamespace = 'seed'::regnamespace AND c.relkind = 'r'
+        AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+        GROUP BY c.relname
+    LOOP
+        EXECUTE format('INSERT INTO public.%I (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM seed.%I',
+            each.name, each.columns, each.columns, each.name);
+    END LOOP;
+END $$
+"""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the run's PostgreSQL is; picklable, so that xdist's workers get it."""
+
+    folder: str
+    address: str
+    """A DSN with `{user}` and `{database}` to fill in."""
+    worker: str = "main"
+    _numbers: Iterator[int] = field(default_factory=count, compare=False)
+
+    def dsn_of(self, database: str, user: str = "leadlog") -> str:
+        return self.address.format(user=user, database=database)
+
+    @asynccontextmanager
+    async def make_database(self, template: str = TEMPLATE) -> AsyncIterator[str]:
+        """A database of one's own, named by its DSN; `template0` makes it empty."""
+        name = f"test_{self.worker}_{next(self._numbers)}"
+        admin = await asyncpg.connect(self.dsn_of("postgres", "postgres"))
+        try:
+            await admin.execute(f"CREATE DATABASE {name} OWNER leadlog TEMPLATE {template}")
+            yield self.dsn_of(name)
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        finally:
+            await admin.close()
+
+
+class RunningCluster:
+    """The server process, held by the process that started the test run."""
+
+    def __init__(self) -> None:
+        self._folder = prepare_folder(Path(tempfile.mkdtemp(prefix="leadlog-test-")))
+        self._postgres = Postgres(self._folder, durable=False)
+        asyncio.run(self._start())
+        self.folder = str(self._folder)
+        self.address = self._postgres.dsn_of("{user}", "{database}")
+
+    async def _start(self) -> None:
+        await self._postgres.start()
+        await migrate(self._postgres.dsn)
+
+    def stop(self) -> None:
+        asyncio.run(self._postgres.stop())
+        shutil.rmtree(self._folder)
+
+
+async def keep_seeds(admin: asyncpg.Connection) -> None:
+    """Remembers the rows that migrations made."""
+    await admin.execute(_KEEP_SEEDS)
+
+
+async def reset_database(admin: asyncpg.Connection) -> None:
+    """Empties what a test filled, and brings back what migrations made."""
+    await admin.execute(_RESET)

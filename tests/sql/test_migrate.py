@@ -1,0 +1,216 @@
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from sql.connection import connect, describe_dsn
+from sql.errors import DatabaseError
+from sql.migrate import check_server, migrate, pending, read_migrations, split_statements
+from tests.cluster import Cluster
+
+
+@pytest.fixture
+async def empty_url(cluster: Cluster) -> AsyncIterator[str]:
+    async with cluster.make_database(template="template0") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(tmp_path, "0001_first.sql", "CREATE TABLE first (id int); CREATE TABLE other (id int);")
+    return tmp_path
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+async def fetch(dsn: str, query: str) -> list[asyncpg.Record]:
+    async with connect(dsn) as conn:
+        rows: list[asyncpg.Record] = await conn.fetch(query)
+        return rows
+
+
+async def test_our_own_migrations_apply_once_and_make_partitions(empty_url: str) -> None:
+    names = [migration.name for migration in read_migrations()]
+    assert names
+    assert await pending(empty_url) == names
+    assert await migrate(empty_url) == names
+    assert await migrate(empty_url) == []
+    assert await pending(empty_url) == []
+    rows = await fetch(empty_url, "SELECT name FROM schema_migration ORDER BY version")
+    assert [row["name"] for row in rows] == names
+    assert await fetch(empty_url, "SELECT FROM pg_inherits LIMIT 1")
+
+
+async def test_a_later_file_is_the_only_one_missing(empty_url: str, folder: Path) -> None:
+    assert await migrate(empty_url, folder) == ["0001_first"]
+    write(folder, "0002_second.sql", "ALTER TABLE first ADD COLUMN name text")
+    assert await pending(empty_url, folder) == ["0002_second"]
+    assert await migrate(empty_url, folder) == ["0002_second"]
+
+
+async def test_pending_changes_nothing(empty_url: str, folder: Path) -> None:
+    await pending(empty_url, folder)
+    assert await fetch(empty_url, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+async def test_many_at_once_take_turns(empty_url: str, folder: Path) -> None:
+    applied = await asyncio.gather(*(migrate(empty_url, folder) for _ in range(5)))
+    assert sorted(applied) == [[], [], [], [], ["0001_first"]]
+
+
+async def test_concurrent_index_builds_do_not_deadlock(empty_url: str, folder: Path) -> None:
+    write(
+        folder,
+        "0002_index.sql",
+        "-- no-transaction\n"
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS a ON first (id); -- one; with a semicolon\n"
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS b ON other (id);",
+    )
+    applied = await asyncio.gather(*(migrate(empty_url, folder) for _ in range(4)))
+    assert sum(map(len, applied)) == 2
+    rows = await fetch(
+        empty_url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'b'::regclass"
+    )
+    assert rows[0]["indisvalid"]
+
+
+async def test_a_failing_migration_leaves_nothing(empty_url: str, folder: Path) -> None:
+    write(folder, "0002_bad.sql", "CREATE TABLE half (id int); SELECT 1/0;")
+    with pytest.raises(DatabaseError, match=r"^Migration 0002_bad failed: division by zero\.$"):
+        await migrate(empty_url, folder)
+    assert await pending(empty_url, folder) == ["0002_bad"]
+    assert await fetch(empty_url, "SELECT FROM pg_tables WHERE tablename = 'half'") == []
+
+
+async def test_a_migration_gives_up_on_a_table_in_use(empty_url: str, folder: Path) -> None:
+    await migrate(empty_url, folder)
+    write(folder, "0002_wait.sql", "SET lock_timeout = '50ms'; ALTER TABLE first ADD name text")
+    async with connect(empty_url) as holder, holder.transaction():
+        await holder.execute("SELECT FROM first")
+        with pytest.raises(DatabaseError, match="waited 5 s for a table in use and gave up"):
+            await migrate(empty_url, folder)
+    assert await migrate(empty_url, folder) == ["0002_wait"]
+
+
+async def test_a_changed_file_is_refused(empty_url: str, folder: Path) -> None:
+    await migrate(empty_url, folder)
+    write(folder, "0001_first.sql", "CREATE TABLE first (id bigint)")
+    with pytest.raises(DatabaseError, match="0001_first was changed after it was applied"):
+        await migrate(empty_url, folder)
+
+
+async def test_a_database_of_a_newer_leadlog_is_refused(empty_url: str, folder: Path) -> None:
+    write(folder, "0002_second.sql", "SELECT 1")
+    await migrate(empty_url, folder)
+    (folder / "0002_second.sql").unlink()
+    with pytest.raises(DatabaseError, match="has migration 0002_second, which this Leadlog"):
+        await pending(empty_url, folder)
+
+
+async def test_a_migration_cannot_slip_in_before_later_ones(empty_url: str, folder: Path) -> None:
+    write(folder, "0003_third.sql", "SELECT 1")
+    await migrate(empty_url, folder)
+    write(folder, "0002_second.sql", "SELECT 1")
+    with pytest.raises(DatabaseError, match="give it a number above 0003"):
+        await migrate(empty_url, folder)
+
+
+async def test_partitions_are_made_at_the_end_if_there_is_a_function(
+    empty_url: str, folder: Path
+) -> None:
+    write(
+        folder,
+        "0002_partitions.sql",
+        "CREATE FUNCTION create_partitions() RETURNS void LANGUAGE sql "
+        "AS $$ INSERT INTO first VALUES (1); $$;",
+    )
+    await migrate(empty_url, folder)
+    assert len(await fetch(empty_url, "SELECT FROM first")) == 1
+
+
+@pytest.mark.parametrize("name", ["1_short.sql", "0001-dash.sql", "0001_Upper.sql", "words.sql"])
+def test_a_bad_file_name_is_an_error(folder: Path, name: str) -> None:
+    write(folder, name, "")
+    with pytest.raises(ValueError, match=r"is not named like 0001_words\.sql"):
+        read_migrations(folder)
+
+
+def test_a_number_used_twice_is_an_error(folder: Path) -> None:
+    write(folder, "0001_second.sql", "")
+    with pytest.raises(ValueError, match="have the same number"):
+        read_migrations(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "statements"),
+    [
+        ("SELECT 1; SELECT 2", ["SELECT 1", "SELECT 2"]),
+        ("SELECT ';'; SELECT \"a;b\"", ["SELECT ';'", 'SELECT "a;b"']),
+        (r"SELECT E'\';', 'it''s;'; SELECT 2", [r"SELECT E'\';', 'it''s;'", "SELECT 2"]),
+        ("DO $x$ BEGIN; $$;$$; END $x$; SELECT 2", ["DO $x$ BEGIN; $$;$$; END $x$", "SELECT 2"]),
+        ("-- a;b\nSELECT /* ; */ 1;\n-- end;\n", ["-- a;b\nSELECT /* ; */ 1"]),
+        ("  \n-- nothing\n", []),
+    ],
+)
+def test_statements_are_split_where_they_end(text: str, statements: list[str]) -> None:
+    assert split_statements(text) == statements
+
+
+async def test_an_old_server_is_refused_by_name(
+    empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sql.migrate.OLDEST_SERVER", 99)
+    async with connect(empty_url) as conn:
+        with pytest.raises(DatabaseError, match="but Leadlog needs 99 or later"):
+            await check_server(conn)
+
+
+async def test_a_database_without_utf8_is_refused(cluster: Cluster) -> None:
+    options = "template0 ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C'"
+    async with cluster.make_database(template=options) as dsn:
+        with pytest.raises(DatabaseError, match="encoding is SQL_ASCII, but Leadlog needs UTF8"):
+            await migrate(dsn)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://leadlog:geheim@127.0.0.1:1/leadlog",
+        "postgresql://leadlog:geheim@/leadlog?host=/nonexistent",
+        "mysql://leadlog:geheim@127.0.0.1/leadlog",
+        "postgresql://leadlog:geheim@127.0.0.1:notaport/leadlog",
+    ],
+)
+async def test_an_unreachable_database_is_one_sentence_without_password(dsn: str) -> None:
+    with pytest.raises(DatabaseError) as caught:
+        await migrate(dsn)
+    message = str(caught.value)
+    assert message.startswith("The database ")
+    assert "check DATABASE_URL" in message
+    assert "geheim" not in message
+    assert "\n" not in message
+
+
+def test_an_address_is_described_without_its_user() -> None:
+    assert describe_dsn("postgresql://u:p@db.example:6000/leads") == "leads on db.example:6000"
+    assert describe_dsn("postgresql://u@/leads?host=/run/pg") == "leads on /run/pg"
+
+
+async def test_the_module_runs_as_a_program(empty_url: str) -> None:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "sql.migrate", *arguments]
+        return subprocess.run(argv, capture_output=True, text=True, check=False)  # noqa: S603
+
+    done = await asyncio.to_thread(run, empty_url)
+    assert done.stdout.split() == [migration.name for migration in read_migrations()]
+    assert run(empty_url).stdout == ""
+    assert run().returncode == 1
+    failed = run("postgresql://127.0.0.1:1/x")
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
