@@ -1,0 +1,48 @@
+"""`api`: the running app and a tenant of one's own in it; `other`: one that must see nothing."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from msgspec.structs import replace
+
+from service.db import Pool
+from service.settings import Settings
+from tests.factories import Tenant, make_tenant
+from tests.serving import Api, serve_api
+
+
+@pytest.fixture(scope="session")
+def settings(settings: Settings) -> Settings:
+    """Quiet, and with a `doc_url` that can be told from the default."""
+    return replace(settings, log_level="error", public_docs_url="https://leadlog.test/docs")
+
+
+@pytest.fixture(scope="session")
+async def server(settings: Settings) -> AsyncIterator[str]:
+    """The address of the running app, one for all tests of a process."""
+    async with serve_api(settings) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def tenant(pool: Pool) -> Tenant:
+    async with pool.acquire() as conn:
+        return await make_tenant(conn)
+
+
+@pytest.fixture(scope="module")
+async def other(pool: Pool) -> Tenant:
+    async with pool.acquire() as conn:
+        return await make_tenant(conn)
+
+
+@pytest.fixture(scope="module")
+def api(server: str, session: aiohttp.ClientSession, tenant: Tenant) -> Api:
+    return Api(server, session, tenant, tenant.key())
