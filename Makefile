@@ -1,0 +1,48 @@
+.DEFAULT_GOAL := help
+.PHONY: help install run test check fmt lint type migrate lock clean
+BIN := .venv/bin
+RUN := .venv/run.stamp
+DEV := .venv/dev.stamp
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+install: $(DEV) ## Install everything for development into .venv
+
+run: $(RUN) ## Run all of Leadlog here; HOST, PORT, DATA_DIR, DATABASE_URL, REDIS_URL are honoured
+	@$(BIN)/leadlog dev --end-with-parent
+
+test: $(DEV) ## Run all tests, on a PostgreSQL and a Valkey of their own
+	@$(BIN)/pytest
+
+check: lint type ## Run what CI runs before the tests
+
+fmt: $(DEV) ## Format the code and mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lint: $(DEV) ## Check format, style and who imports whom
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+type: $(DEV) ## Check the types
+	@$(BIN)/mypy
+
+migrate: $(RUN) ## Bring the schema of DATABASE_URL up to date
+	@$(BIN)/leadlog migrate
+
+lock: ## Pin all dependencies and their hashes anew (needs uv)
+	echo 'setuptools>=77' | $(LOCK) pyproject.toml - --extra servers --extra demo --upgrade -o deploy/requirements.txt
+	echo 'setuptools>=77' | $(LOCK) pyproject.toml - --all-extras -c deploy/requirements.txt -o deploy/requirements-dev.txt
+
+clean: ## Remove the virtual environment and caches; data stays
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
+
+$(RUN): deploy/requirements.txt pyproject.toml .ci/install
+	@sh .ci/install deploy/requirements.txt
+	@touch $@
+
+$(DEV): deploy/requirements-dev.txt pyproject.toml .ci/install
+	@sh .ci/install deploy/requirements-dev.txt
+	@touch $@ $(RUN)
