@@ -5,19 +5,23 @@ Pure ASGI: a middleware class of Starlette's would cost a task per request.
 
 import re
 import time
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+from prometheus_client import Counter, Histogram
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from ulid import ULID
 
 from service.auth import Principal
 from service.db import DATABASE_AWAY
 from service.errors import InternalError, Problem, Unavailable, encode_problem
+from service.ids import make_id
 from service.logs import get_logger
 from service.metrics import REQUEST_SECONDS, REQUESTS
 
+QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Asked every few seconds by machines: their lines come at level debug."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 log = get_logger("api")
 
@@ -93,8 +97,9 @@ class _Exchange:
         method = self.scope["method"]
         route = self.scope.get("route_path", "unknown")
         known_method = method if route != "unknown" else "other"
-        REQUESTS.labels(known_method, route, str(int(status))).inc()
-        REQUEST_SECONDS.labels(known_method, route).observe(seconds)
+        counter, histogram = _find_metrics(known_method, route, int(status))
+        counter.inc()
+        histogram.observe(seconds)
         line: dict[str, Any] = {
             "request_id": self.request_id, "method": method, "route": route,
             "path": self.scope["path"][:200], "status": int(status), "ms": round(seconds * 1000, 2),
@@ -109,7 +114,14 @@ class _Exchange:
             line["error"] = self.error
         if self.reason is not None:
             line["reason"] = self.reason
-        log.info("request.served", **line)
+        write = log.debug if route in QUIET_ROUTES else log.info
+        write("request.served", **line)
+
+
+@lru_cache(maxsize=1024)  # finding a metric by its labels costs more than counting
+def _find_metrics(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    requests = REQUESTS.labels(method, route, str(status))
+    return requests, REQUEST_SECONDS.labels(method, route)
 
 
 def _find_request_id(scope: Scope) -> str:
@@ -119,4 +131,4 @@ def _find_request_id(scope: Scope) -> str:
             text = value.decode("latin-1")
             if _REQUEST_ID.fullmatch(text):
                 return str(text)
-    return f"req_{ULID()}"
+    return make_id("req")

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import Meta
-from ulid import ULID
 
 import sql
 from service.db import Connection
 from service.errors import Fault
+from service.ids import make_id
 from service.models import Input, Moment, Wire, parse_moment
 from service.validation import Check
 
@@ -96,7 +96,7 @@ async def create_key(
     """Makes a key for a tenant; at most 100 characters of name."""
     key = _make_key(live)
     row = await conn.fetchrow(
-        sql.api_key_insert, _make_key_id(), tenant_id, live, name, scope, hash_key(key), key[-4:],
+        sql.api_key_insert, make_id("key"), tenant_id, live, name, scope, hash_key(key), key[-4:],
         expires_at,
     )  # fmt: skip
     return NewKey(key=key, **_to_fields(row))
@@ -120,7 +120,7 @@ async def rotate_key(conn: Connection, tenant_id: int, key_id: str, grace_s: int
         return None
     key = _make_key(live)
     row = await conn.fetchrow(
-        sql.api_key_rotate, tenant_id, key_id, _make_key_id(), hash_key(key), key[-4:], grace_s
+        sql.api_key_rotate, tenant_id, key_id, make_id("key"), hash_key(key), key[-4:], grace_s
     )
     return None if row is None else NewKey(key=key, **_to_fields(row))
 
@@ -128,10 +128,6 @@ async def rotate_key(conn: Connection, tenant_id: int, key_id: str, grace_s: int
 def _make_key(live: bool) -> str:
     secret = "".join(secrets.choice(_ALPHABET) for _ in range(_SECRET_CHARACTERS))
     return f"sk_{'live' if live else 'test'}_{secret}"
-
-
-def _make_key_id() -> str:
-    return f"key_{ULID()}"
 
 
 def _to_fields(row: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 import msgspec
-from ulid import ULID
 
 import sql
 from service.auth import Principal
@@ -16,6 +15,7 @@ from service.batching import Batcher
 from service.db import Pool
 from service.emails import make_email_key
 from service.errors import Conflict, NotFound, Unavailable
+from service.ids import make_id
 from service.models import LeadPatch, NewLead
 from service.wakeups import Wakeups
 
@@ -62,7 +62,7 @@ class LeadStore:
         row = LeadRow(
             tenant_id=principal.tenant_id,
             live=principal.live,
-            id=f"lead_{ULID()}",
+            id=make_id("lead"),
             email=new.email.strip(),
             email_key=make_email_key(new.email),
             name=new.name,
@@ -157,7 +157,7 @@ class LeadStore:
 
 def make_event_id() -> str:
     """`evt_` and a ULID; no dot, as Standard Webhooks asks of an id."""
-    return f"evt_{ULID()}"
+    return make_id("evt")
 
 
 def encode_patch(patch: LeadPatch) -> tuple[str, str | None]:

@@ -7,6 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
@@ -21,9 +22,8 @@ def set_up_logging(settings: Settings) -> None:
     """Sends every log line, those of libraries too, to standard output in the chosen format."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[structlog.types.Processor] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        add_time,
         structlog.processors.format_exc_info,
         mask_keys,
     ]
@@ -47,6 +47,12 @@ def set_up_logging(settings: Settings) -> None:
 def get_logger(name: str) -> structlog.typing.FilteringBoundLogger:
     """A logger whose lines carry `part=name`."""
     return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(part=name))
+
+
+def add_time(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Adds `at`; a datetime, which the encoder prints faster than we could."""
+    line["at"] = datetime.now(UTC)
+    return line
 
 
 def mask_keys(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -67,7 +67,7 @@ def _make_lead(rng: random.Random, name: str, company: str, mark: str) -> dict[s
 
 def _make_email(rng: random.Random, name: str, mark: str) -> str:
     local = "".join(c for c in name.lower() if c.isascii() and c.isalpha())[:20] or "lead"
-    domains = FREE_MAIL if rng.random() < 0.4 else IDN_DOMAINS  # noqa: PLR2004
+    domains: tuple[str, ...] = FREE_MAIL if rng.random() < 0.4 else IDN_DOMAINS  # noqa: PLR2004
     if rng.random() < 0.5:  # noqa: PLR2004
         domains = (f"{rng.choice(INDUSTRIES[:4]).lower()}-{rng.randint(1, 5000)}.com",)
     return f"{local}.{mark}@{rng.choice(domains)}"
