@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from redis.asyncio import Redis
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,14 +16,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import sql
 from service.auth import Authenticator
 from service.db import DATABASE_AWAY, Pool, create_pool
+from service.docs_page import Page, render_page
 from service.edge import Edge
-from service.errors import NotFound
-from service.handlers import health, keys, leads
+from service.errors import Conflict, NotFound, Unprocessable
+from service.handlers import docs, health, keys, leads
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.leads import LeadStore
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.openapi import make_document
 from service.settings import Settings, load_settings
 from service.wakeups import Wakeups
 
@@ -32,11 +35,13 @@ TOUCH_KEYS_EVERY_S = 5.0
 # fmt: off
 API = [
     Operation(method="POST", path="/leads", handler=leads.capture_lead, scope="write",
-              summary="Create a lead", body=NewLead, reply=Lead, status=201),
+              summary="Create a lead", body=NewLead, reply=Lead, status=201,
+              errors=(Conflict, Unprocessable)),
     Operation(method="GET", path="/leads/{id}", handler=leads.get_lead, scope="read",
               summary="Get one lead", reply=LeadDetail),
     Operation(method="PATCH", path="/leads/{id}", handler=leads.update_lead, scope="write",
-              summary="Change a lead", body=LeadPatch, reply=Lead),
+              summary="Change a lead", body=LeadPatch, reply=Lead,
+              errors=(Conflict, Unprocessable)),
     Operation(method="DELETE", path="/leads/{id}", handler=leads.delete_lead, scope="admin",
               summary="Delete a lead", status=204),
     Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
@@ -55,9 +60,13 @@ SERVICE = [
     Operation(method="GET", path="/health/live", handler=health.report_live, scope=None,
               summary="Is the process alive?", reply=health.Health),
     Operation(method="GET", path="/health/ready", handler=health.report_ready, scope=None,
-              summary="Can it serve requests?", reply=health.Health),
+              summary="Can it serve requests?", reply=health.Health, also={503: health.Health}),
     Operation(method="GET", path="/metrics", handler=health.report_metrics, scope=None,
-              summary="Prometheus metrics"),
+              summary="Prometheus metrics", media_type="text/plain"),
+    Operation(method="GET", path="/openapi.json", handler=docs.send_openapi, scope=None,
+              summary="The API's description, OpenAPI 3.1", media_type="application/json"),
+    Operation(method="GET", path="/docs", handler=docs.send_docs, scope=None,
+              summary="This page", media_type="text/html"),
 ]
 """The service's own routes, without a prefix."""
 # fmt: on
@@ -90,11 +99,18 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
         auth = Authenticator(pool)
         toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
         async with wakeups.running(listening=False):
-            yield State(settings, pool, auth, LeadStore(pool, wakeups), wakeups)
+            store = LeadStore(pool, wakeups)
+            yield State(settings, pool, auth, store, wakeups, *describe_api(settings))
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)
         await _touch_keys(auth, pool)
     await redis.aclose()
+
+
+def describe_api(settings: Settings) -> tuple[bytes, Page]:
+    """The OpenAPI document and the page made from it."""
+    document = make_document(API, SERVICE, settings.public_docs_url)
+    return msgspec.json.encode(document), render_page(document)
 
 
 def _make_routes(operations: list[Operation], prefix: str) -> list[Route]:

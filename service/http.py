@@ -1,8 +1,8 @@
 """A request as a handler sees it: who calls, the body and query as structs; and its reply."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -13,12 +13,14 @@ from starlette.types import Scope as AsgiScope
 
 from service.auth import Authenticator, Principal
 from service.db import Pool
+from service.docs_page import Page
 from service.errors import (
     Fault,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     PayloadTooLarge,
+    Problem,
     UnsupportedMediaType,
 )
 from service.keys import Scope
@@ -40,6 +42,8 @@ class State:
     auth: Authenticator
     leads: LeadStore
     wakeups: Wakeups
+    openapi: bytes
+    docs: Page
 
 
 class Call:
@@ -99,6 +103,12 @@ class Operation:
     query: type[msgspec.Struct] = NoQuery
     reply: Any = None
     status: int = 200
+    errors: tuple[type[Problem], ...] = ()
+    """What can go wrong beside what its other fields tell: Conflict, Unprocessable."""
+    also: Mapping[int, Any] = field(default_factory=dict)
+    """Other statuses that are no errors in the contract's sense, with their replies."""
+    media_type: str | None = None
+    """Of a reply that is no struct."""
 
 
 class Resource:
