@@ -14,7 +14,11 @@ window again gives the same rows in the same order. (PgQ's method; Skype, 2007.)
 Only the ticker cuts ticks, and only on the primary.
 """
 
+from itertools import groupby
+from operator import itemgetter
+
 import msgspec
+from asyncpg import Record
 
 import sql
 from service.db import Connection
@@ -50,12 +54,15 @@ class Cursor(msgspec.Struct, frozen=True):
 class Window(msgspec.Struct, frozen=True):
     """Some or all of the events after a cursor, and the cursor after them.
 
-    `age_s` is the time since the window was cut.
+    `tick` closed the window; `generation` says which cluster's transactions it speaks of (see
+    log_begin_generation); `age_s` is the time since it was cut.
     """
 
     events: list[Event]
     after: Cursor
     age_s: float
+    tick: int
+    generation: int
 
 
 class CursorTooOldError(Exception):
@@ -69,23 +76,42 @@ async def read_window(
 
     A window may be empty for these shards. Raises CursorTooOldError.
     """
-    rows = await conn.fetch(sql.window_read, cursor.tick, cursor.event_id, shards, limit)
-    if not rows:
-        newest = await conn.fetchval(sql.ticker_get_tick)
-        if newest > cursor.tick:
-            raise CursorTooOldError(f"tick {cursor.tick + 1} is gone; the newest is {newest}")
-        return None
-    events = [
-        Event(
-            row["id"], row["shard"], row["tenant_id"], row["live"], row["lead_id"],
-            row["version"], row["event_id"], row["type"], row["actor"], row["at"], row["data"],
-        )
-        for row in rows
-        if row["id"] is not None
-    ]  # fmt: skip
-    whole = len(rows) < limit
-    after = Cursor(cursor.tick + 1) if whole else Cursor(cursor.tick, events[-1].id)
-    return Window(events, after, rows[0]["age_s"])
+    windows = await read_windows(conn, cursor, shards, limit, 1)
+    return windows[0] if windows else None
+
+
+async def read_windows(
+    conn: Connection, cursor: Cursor, shards: list[int], limit: int, count: int
+) -> list[Window]:
+    """Up to `count` windows after a cursor, with at most `limit` events in all, in one statement.
+
+    Only the last may be cut short. A reader that is behind moves many small windows at once; but
+    each is sorted before the limit applies, so ask for one if windows are large. Empty if no newer
+    tick has been cut. Raises CursorTooOldError.
+    """
+    rows = await conn.fetch(
+        sql.window_read_many, cursor.tick, cursor.event_id, shards, limit, count
+    )
+    if not rows and await conn.fetchval(sql.tick_is_gone, cursor.tick):
+        raise CursorTooOldError(f"tick {cursor.tick} is gone: events after it were missed")
+    windows: list[Window] = []
+    for tick, group in groupby(rows, key=itemgetter("tick")):
+        members = list(group)
+        events = [_to_event(row) for row in members if row["id"] is not None]
+        after, first = Cursor(tick), members[0]
+        windows.append(Window(events, after, first["age_s"], tick, first["generation"]))
+    if len(rows) == limit and windows[-1].events:  # there may be more of the last one
+        last = windows[-1]
+        after = Cursor(last.tick - 1, last.events[-1].id)
+        windows[-1] = msgspec.structs.replace(last, after=after)
+    return windows
+
+
+def _to_event(row: Record) -> Event:
+    return Event(
+        row["id"], row["shard"], row["tenant_id"], row["live"], row["lead_id"], row["version"],
+        row["event_id"], row["type"], row["actor"], row["at"], row["data"],
+    )  # fmt: skip
 
 
 def encode_envelope(event: Event) -> bytes:

@@ -27,14 +27,16 @@ SELECT tick FROM ticker;
 -- True if the database has moved to another cluster and a new generation was begun.
 SELECT log_begin_generation();
 
--- name: window_read
--- $1 tick and $2 event id of the cursor, $3 shards, $4 limit. The rows that tick $1 + 1 sees and
--- tick $1 did not: those whose transaction began after tick $1, as an index range, and those that
--- were running then, as exact probes. One row of nulls: the window is there and empty for these
+-- name: window_read_many
+-- $1 tick and $2 event id of the cursor, $3 shards, $4 limit of rows, $5 limit of windows. The rows
+-- of window $1 + 1 and of those that follow: what the later tick sees and the earlier did not.
+-- Those are the rows whose transaction began after the earlier tick, as an index range, and those
+-- that were running then, as exact probes. One row of nulls: a window without rows for these
 -- shards. No row: no such window.
-SELECT o.id, o.shard, o.tenant_id, o.live, o.lead_id, o.version, o.event_id, o.type, o.actor,
-    iso_ms(o.at) AS at, o.data,
-    extract(epoch FROM clock_timestamp() - later.at)::float8 AS age_s
+SELECT later.tick, later.generation,
+    extract(epoch FROM clock_timestamp() - later.at)::float8 AS age_s,
+    o.id, o.shard, o.tenant_id, o.live, o.lead_id, o.version, o.event_id, o.type, o.actor,
+    iso_ms(o.at) AS at, o.data
 FROM tick earlier
 JOIN tick later ON later.tick = earlier.tick + 1
 LEFT JOIN LATERAL (
@@ -47,12 +49,17 @@ LEFT JOIN LATERAL (
         WHERE b.shard = ANY ($3::smallint[])
           AND b.txid = ANY (ARRAY(SELECT pg_snapshot_xip(earlier.snap)))
     ) AS w
-    WHERE w.id > $2 AND pg_visible_in_snapshot(w.txid, later.snap)
+    WHERE (earlier.tick > $1 OR w.id > $2) AND pg_visible_in_snapshot(w.txid, later.snap)
       AND w.generation = later.generation AND earlier.generation = later.generation
     ORDER BY w.id LIMIT $4
 ) AS o ON true
-WHERE earlier.tick = $1
-ORDER BY o.id;
+WHERE earlier.tick >= $1 AND earlier.tick < $1 + $5
+ORDER BY later.tick, o.id
+LIMIT $4;
+
+-- name: tick_is_gone
+-- $1 tick. True if it was cut once and its row has been dropped since.
+SELECT t.tick >= $1 AND NOT EXISTS (SELECT FROM tick WHERE tick.tick = $1) FROM ticker t;
 
 -- name: reader_list
 SELECT name, shards, tick, event_id FROM reader ORDER BY name;
