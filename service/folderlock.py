@@ -4,6 +4,7 @@ The lock is a flock on `dev.lock` that our API and workers inherit, so that it i
 the last of them has ended. The file holds the process id of the `leadlog dev` that took it.
 """
 
+import contextlib
 import fcntl
 import os
 import time
@@ -97,7 +98,9 @@ def _find_holders(path: Path) -> list[psutil.Process]:
 
 def _end_orphans(orphans: list[psutil.Process]) -> None:
     for orphan in orphans:
-        orphan.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            orphan.terminate()
     _, alive = psutil.wait_procs(orphans, timeout=ORPHAN_GRACE_S)
     for orphan in alive:
-        orphan.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            orphan.kill()

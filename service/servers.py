@@ -20,12 +20,12 @@ from typing import ClassVar, Self
 from urllib.parse import quote
 
 import asyncpg
-import psutil
 import redis.asyncio
 from redis.exceptions import RedisError
 
 from service import launch
 from service.datafolder import prepare_subfolder
+from service.leftovers import end_leftovers
 from service.processes import POLL_S, Child, StartError, read_last_line
 from service.serverfiles import find_postgres_programs, find_server_user, find_valkey_program
 from service.tuning import choose_settings, measure_memory
@@ -33,7 +33,6 @@ from service.tuning import choose_settings, measure_memory
 MAJOR_VERSION = "18"
 READY_WAIT_S = 120.0  # after a crash PostgreSQL first replays its log
 STOP_GRACE_S = 3.0
-LEFTOVER_GRACE_S = 10.0
 # The kernel takes 107 bytes on Linux and 103 on macOS.
 SOCKET_PATH_LIMIT = 103
 # What needs no quoting in any client's idea of an address.
@@ -269,28 +268,6 @@ class Valkey(Server):
         finally:
             await client.aclose()
         return True
-
-
-def end_leftovers(folder: Path, programs: frozenset[str]) -> None:
-    """Ends servers that a killed run left on the folder: never two on one."""
-    leftovers = [
-        process for process in psutil.process_iter() if _runs_in(process, folder, programs)
-    ]
-    ids = {process.pid for process in leftovers}
-    for process in leftovers:
-        if process.ppid() not in ids:
-            process.send_signal(signal.SIGINT)
-    _, alive = psutil.wait_procs(leftovers, timeout=LEFTOVER_GRACE_S)
-    for process in alive:
-        process.kill()
-    psutil.wait_procs(alive, timeout=LEFTOVER_GRACE_S)
-
-
-def _runs_in(process: psutil.Process, folder: Path, programs: frozenset[str]) -> bool:
-    try:
-        return process.name() in programs and process.cwd() == str(folder)
-    except psutil.Error:
-        return False  # gone, or not ours
 
 
 def _choose_socket_folder(folder: Path, socket_name: str) -> Path:

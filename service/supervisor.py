@@ -1,6 +1,7 @@
 """The parts of `leadlog dev`: started, started again when one dies, and stopped."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -90,5 +91,6 @@ def describe_exit(code: int) -> str:
 def force_exit() -> NoReturn:
     """Kills all that we started, and us."""
     for process in psutil.Process().children(recursive=True):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     os._exit(1)
