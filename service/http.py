@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
@@ -30,6 +31,7 @@ from service.validation import T, decode_body, decode_query
 from service.wakeups import Wakeups
 
 MAX_ID_LENGTH = 100
+_UTF_8 = {"charset=utf-8", 'charset="utf-8"', "charset=utf8", 'charset="utf8"'}
 Value = TypeVar("Value")
 
 
@@ -142,7 +144,7 @@ class Resource:
 
 async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
     """The whole body, refused while it is being read if it is too large, too slow or not JSON."""
-    check_media_type(request.headers.get("content-type"))
+    check_media_type(request.headers)
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has {declared}.")
@@ -159,16 +161,17 @@ async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> byt
         raise InvalidRequest(message, details=[Fault("", "incomplete", message)]) from None
 
 
-def check_media_type(content_type: str | None) -> None:
-    """JSON in UTF-8, or nothing said."""
-    if content_type is None:
-        return
-    kind, _, parameters = content_type.lower().partition(";")
+def check_media_type(headers: Headers) -> None:
+    """JSON in UTF-8, or nothing said; as it is, not compressed."""
+    kind, *parameters = headers.get("content-type", "application/json").lower().split(";")
     kind = kind.strip()
-    charset = parameters.replace(" ", "").replace('"', "").removeprefix("charset=")
+    charsets = [each.strip() for each in parameters if each.strip().startswith("charset=")]
     is_json = kind == "application/json" or kind.endswith("+json")
-    if not is_json or ("charset=" in parameters and charset not in {"utf-8", "utf8"}):
+    if not is_json or any(charset not in _UTF_8 for charset in charsets):
         raise UnsupportedMediaType("Send the body as Content-Type: application/json in UTF-8.")
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        message = "Send the body as it is, without Content-Encoding."
+        raise UnsupportedMediaType(message, headers={"Accept-Encoding": "identity"})
 
 
 async def _collect(request: Request, limit_bytes: int) -> bytes:

@@ -7,18 +7,23 @@ looked at field by field. What a type alone cannot say (e-mail syntax, say) a st
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar, cast, get_args
+from typing import Any, ClassVar, Protocol, TypeVar, cast, get_args, get_origin
 
 import msgspec
 from msgspec import structs
 
 from service.errors import Fault, InvalidRequest, Problem, Unprocessable
+from service.phrases import explain, explain_malformed
 
 Check = Callable[[Any], Iterator[Fault]]
-UNPROCESSABLE = frozenset({"invalid_email", "invalid_phone", "impossible_range"})
+UNPROCESSABLE = frozenset(
+    {
+        "invalid_email", "invalid_phone", "impossible_range", "invalid_url", "blocked_address",
+        "invalid_secret",
+    }
+)  # fmt: skip
 """Faults of values that are well-formed but impossible: 422 when nothing is wrong beside them."""
 MAX_DEPTH = 100
-_PATH = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
@@ -42,7 +47,7 @@ def decode_body(raw: bytes, kind: type[T]) -> T:
     except (msgspec.ValidationError, RecursionError):
         pass
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _malformed(error) from None
+        raise _malformed(error, raw) from None
     fields = _decode_object(raw)
     faults = list(find_faults(fields, kind))
     if faults:
@@ -118,10 +123,37 @@ def _find_field_faults(
         try:
             converted = msgspec.convert(value, field.type)
         except msgspec.ValidationError as error:
-            yield _translate(name, str(error), field.type)
+            yield from _find_parts_faults(name, value, field.type, str(error))
         else:
             if check is not None and converted is not None:
                 yield from check(converted)
+
+
+def _find_parts_faults(path: str, value: Any, kind: Any, error: str) -> Iterator[Fault]:
+    """The faults of the entries of a list or object if there are any, else that of the whole."""
+    faults: list[Fault] = []
+    for place, part, part_kind in _list_parts(value, kind):
+        try:
+            msgspec.convert(part, part_kind)
+        except msgspec.ValidationError as part_error:
+            faults += _find_parts_faults(f"{path}{place}", part, part_kind, str(part_error))
+    yield from faults or [explain(path, error, kind)]
+
+
+def _list_parts(value: Any, kind: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The entries of a list with their place and type, where the type says what they are."""
+    if isinstance(value, list):
+        for part_kind in _find_entry_kinds(kind):
+            yield from ((f".{index}", part, part_kind) for index, part in enumerate(value))
+
+
+def _find_entry_kinds(kind: Any) -> Iterator[Any]:
+    """X of list[X], however deep it sits in a union or Annotated."""
+    if get_origin(kind) is list:
+        yield get_args(kind)[0]
+    else:
+        for part in get_args(kind):
+            yield from _find_entry_kinds(part)
 
 
 def _check_whole(
@@ -141,51 +173,16 @@ def _decode_object(raw: bytes) -> dict[str, Any]:
         message = f"The body is nested deeper than {MAX_DEPTH} levels."
         raise InvalidRequest(message, details=[Fault("", "too_deep", message)]) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _malformed(error) from None
+        raise _malformed(error, raw) from None
     if not isinstance(fields, dict):
         message = "The body must be a JSON object."
         raise InvalidRequest(message, details=[Fault("", "invalid_type", message)])
     return cast(dict[str, Any], fields)
 
 
-def _malformed(error: Exception) -> InvalidRequest:
-    if isinstance(error, UnicodeDecodeError):
-        reason = "a string is not valid UTF-8"
-    elif "out of range" in str(error):
-        reason = "a number is out of range"
-    else:
-        reason = str(error).removeprefix("JSON is malformed: ").lower()
-    message = f"The body is not valid JSON: {reason}."
+def _malformed(error: Exception, raw: bytes) -> InvalidRequest:
+    message = explain_malformed(error, raw)
     return InvalidRequest(message, details=[Fault("", "invalid_json", message)])
-
-
-def _translate(name: str, error: str, kind: Any) -> Fault:
-    """A msgspec message as a fault: dotted path, stable code, a sentence without its jargon."""
-    at = _PATH.search(error)
-    text = _PATH.sub("", error)
-    path = name + re.sub(r"\[(\d+)\]", r".\1", at[1].replace("[...]", "")) if at else name
-    text = text.replace("`", "").replace("null", "null").replace(" | UnsetType", "")
-    if text.startswith("Invalid enum value"):
-        allowed = ", ".join(_find_choices(kind))
-        return Fault(path, "invalid_value", f"{path} must be one of {allowed}.")
-    sentence = re.sub(r"^Expected (\w+)", r"must be \1", text)
-    sentence = sentence.replace("must be str", "must be a string").replace("got str", "got string")
-    sentence = sentence.replace("must be int", "must be an integer").replace(
-        "got int", "got integer"
-    )
-    if "length" in text:
-        code = "too_long" if "<=" in text else "too_short"
-    else:
-        code = "out_of_range" if re.search(r"[<>]=? ?-?\d", text) else "invalid_type"
-    return Fault(path, code, f"{path} {sentence}.")
-
-
-def _find_choices(kind: Any) -> list[str]:
-    """The strings of a Literal, however deep it sits in a union or Annotated."""
-    choices: list[str] = []
-    for part in get_args(kind):
-        choices += [part] if isinstance(part, str) else _find_choices(part)
-    return choices
 
 
 def _holds_int(kind: Any) -> bool:
