@@ -34,7 +34,9 @@ async def serve_api(settings: Settings) -> AsyncIterator[str]:
         server_header=False, lifespan="on", timeout_graceful_shutdown=2,
     )  # fmt: skip
     server = Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio sets TCP_NODELAY only where the protocol is named; else each answer waits 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         while not server.started:

@@ -1,6 +1,7 @@
 """`api`: the running app and a tenant of one's own in it; `other`: one that must see nothing."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest
@@ -46,3 +47,26 @@ async def other(pool: Pool) -> Tenant:
 @pytest.fixture(scope="module")
 def api(server: str, session: aiohttp.ClientSession, tenant: Tenant) -> Api:
     return Api(server, session, tenant, tenant.key())
+
+
+@pytest.fixture
+async def nothing_written(pool: Pool) -> AsyncIterator[None]:
+    """Fails a test that changes a lead, logs an event or makes or ends a key."""
+    before = await digest_data(pool)
+    yield
+    assert await digest_data(pool) == before
+
+
+async def digest_data(pool: Pool) -> list[tuple[int, str]]:
+    """Count and digest of each table that a request may write."""
+    digests: list[Any] = []
+    for columns in (
+        "lead AS t",
+        "outbox AS t",
+        "(SELECT id, name, scope, hash, expires_at, revoked_at FROM api_key) AS t",
+    ):
+        digests += await pool.fetch(
+            "SELECT count(*), coalesce(md5(string_agg(t::text, '|' ORDER BY t::text)), '')"
+            f" FROM {columns}"
+        )
+    return [(count, digest) for count, digest in digests]
