@@ -19,13 +19,14 @@ from service.db import DATABASE_AWAY, Pool, create_pool
 from service.docs_page import Page, render_page
 from service.edge import Edge
 from service.errors import Conflict, NotFound, Unprocessable
-from service.handlers import docs, health, keys, leads
+from service.handlers import docs, health, keys, leads, scores
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.leads import LeadStore
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPatch, NewLead
 from service.openapi import make_document
+from service.scores import LeadScore
 from service.settings import Settings, load_settings
 from service.wakeups import Wakeups
 
@@ -44,6 +45,8 @@ API = [
               errors=(Conflict, Unprocessable)),
     Operation(method="DELETE", path="/leads/{id}", handler=leads.delete_lead, scope="admin",
               summary="Delete a lead", status=204),
+    Operation(method="GET", path="/leads/{id}/score", handler=scores.get_score, scope="read",
+              summary="Why a lead has its score", reply=LeadScore),
     Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
               summary="Create an API key", body=KeyRequest, reply=NewKey, status=201),
     Operation(method="GET", path="/api-keys", handler=keys.list_api_keys, scope="admin",
