@@ -102,26 +102,29 @@ async def create_key(
     return NewKey(key=key, **_to_fields(row))
 
 
-async def list_keys(conn: Connection, tenant_id: int) -> list[ApiKey]:
-    """The tenant's keys that still work, oldest first."""
-    rows = await conn.fetch(sql.api_key_list, tenant_id)
+async def list_keys(conn: Connection, tenant_id: int, live: bool) -> list[ApiKey]:
+    """The keys that still work, oldest first: in live mode all of the tenant's, else test keys."""
+    rows = await conn.fetch(sql.api_key_list, tenant_id, live)
     return [ApiKey(**_to_fields(row)) for row in rows]
 
 
-async def revoke_key(conn: Connection, tenant_id: int, key_id: str) -> bool:
-    """False if there is no such working key."""
-    return await conn.fetchval(sql.api_key_revoke, tenant_id, key_id) is not None
+async def revoke_key(conn: Connection, tenant_id: int, live: bool, key_id: str) -> bool:
+    """False if there is no such working key within reach of the mode."""
+    return await conn.fetchval(sql.api_key_revoke, tenant_id, live, key_id) is not None
 
 
-async def rotate_key(conn: Connection, tenant_id: int, key_id: str, grace_s: int) -> NewKey | None:
-    """A new key like the old one, which works on for `grace_s` seconds; None if there is none."""
-    live = await conn.fetchval(sql.api_key_get_mode, tenant_id, key_id)
-    if live is None:
+async def rotate_key(
+    conn: Connection, tenant_id: int, live: bool, key_id: str, grace_s: int
+) -> NewKey | None:
+    """A new key like the old one, which works on for `grace_s` seconds; None as for `revoke`."""
+    old_is_live = await conn.fetchval(sql.api_key_get_mode, tenant_id, live, key_id)
+    if old_is_live is None:
         return None
-    key = _make_key(live)
+    key = _make_key(old_is_live)
     row = await conn.fetchrow(
-        sql.api_key_rotate, tenant_id, key_id, make_id("key"), hash_key(key), key[-4:], grace_s
-    )
+        sql.api_key_rotate, tenant_id, live, key_id, make_id("key"), hash_key(key), key[-4:],
+        grace_s,
+    )  # fmt: skip
     return None if row is None else NewKey(key=key, **_to_fields(row))
 
 

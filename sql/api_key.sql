@@ -12,35 +12,37 @@ WHERE k.hash = ANY ($1::bytea[])
   AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
 
 -- name: api_key_list
--- All keys of a tenant, of both modes, that still work.
+-- The keys of a tenant that still work; $2 the caller's mode. In this and the next three a live key
+-- reaches keys of both modes, a test key test keys only.
 SELECT id, name, scope, live, last4, iso_ms(created_at) AS created_at,
     iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at
 FROM api_key
-WHERE tenant_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+WHERE tenant_id = $1 AND live <= $2
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 ORDER BY created_at, id;
 
 -- name: api_key_revoke
 UPDATE api_key SET revoked_at = now_ms()
-WHERE tenant_id = $1 AND id = $2
+WHERE tenant_id = $1 AND live <= $2 AND id = $3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 RETURNING id;
 
 -- name: api_key_get_mode
 SELECT live FROM api_key
-WHERE tenant_id = $1 AND id = $2
+WHERE tenant_id = $1 AND live <= $2 AND id = $3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: api_key_rotate
--- $3 id, $4 hash, $5 last four of the new key. The old one works on for $6 seconds, and never
+-- $4 id, $5 hash, $6 last four of the new key. The old one works on for $7 seconds, and never
 -- longer than it would have.
 WITH old AS (
-    UPDATE api_key SET expires_at = least(expires_at, now_ms() + make_interval(secs => $6))
-    WHERE tenant_id = $1 AND id = $2
+    UPDATE api_key SET expires_at = least(expires_at, now_ms() + make_interval(secs => $7))
+    WHERE tenant_id = $1 AND live <= $2 AND id = $3
       AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
     RETURNING tenant_id, live, name, scope
 )
 INSERT INTO api_key (id, tenant_id, live, name, scope, hash, last4)
-SELECT $3, o.tenant_id, o.live, o.name, o.scope, $4, $5 FROM old o
+SELECT $4, o.tenant_id, o.live, o.name, o.scope, $5, $6 FROM old o
 RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
     iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at;
 

@@ -65,7 +65,7 @@ def list_keys(tenant: Tenant = "default", as_json: AsJson = False) -> None:
     from service import keys as api_keys
 
     async def read(conn: "Connection") -> list[api_keys.ApiKey]:
-        return await api_keys.list_keys(conn, await _find_tenant(conn, tenant))
+        return await api_keys.list_keys(conn, await _find_tenant(conn, tenant), live=True)
 
     rows = [msgspec.to_builtins(key) for key in _ask_database(read)]
     print_rows(rows, KEY_COLUMNS, as_json=as_json)
@@ -77,7 +77,7 @@ def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
     from service import keys as api_keys
 
     async def revoke(conn: "Connection") -> bool:
-        return await api_keys.revoke_key(conn, await _find_tenant(conn, tenant), key_id)
+        return await api_keys.revoke_key(conn, await _find_tenant(conn, tenant), True, key_id)
 
     if not _ask_database(revoke):
         raise _unknown_key(tenant, key_id)
@@ -97,7 +97,7 @@ def rotate_key(
 
     async def rotate(conn: "Connection") -> api_keys.NewKey | None:
         tenant_id = await _find_tenant(conn, tenant)
-        return await api_keys.rotate_key(conn, tenant_id, key_id, grace_seconds)
+        return await api_keys.rotate_key(conn, tenant_id, True, key_id, grace_seconds)
 
     made = _ask_database(rotate)
     if made is None:

@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from service.errors import NotFound
+from service.errors import Forbidden, NotFound
 from service.http import Call, no_content, reply
 from service.keys import (
     KeyList,
@@ -20,6 +20,8 @@ async def create_api_key(call: Call) -> Response:
     """POST: 201 with the key, shown this once."""
     wanted = await call.body(KeyRequest)
     live = call.principal.live if wanted.mode is None else wanted.mode == "live"
+    if live and not call.principal.live:
+        raise Forbidden("A test key cannot make live keys; use a live key of scope admin.")
     expires_at = None if wanted.expires_at is None else parse_moment(wanted.expires_at)
     async with call.state.pool.acquire() as conn:
         key = await create_key(
@@ -30,24 +32,25 @@ async def create_api_key(call: Call) -> Response:
 
 async def list_api_keys(call: Call) -> Response:
     """GET: all keys that work, without the keys themselves."""
+    caller = call.principal
     async with call.state.pool.acquire() as conn:
-        return reply(KeyList(data=await list_keys(conn, call.principal.tenant_id)))
+        return reply(KeyList(data=await list_keys(conn, caller.tenant_id, caller.live)))
 
 
 async def revoke_api_key(call: Call) -> Response:
     """DELETE: 204; within a second no process takes the key any more."""
-    key_id = call.id
+    caller, key_id = call.principal, call.id
     async with call.state.pool.acquire() as conn:
-        if not await revoke_key(conn, call.principal.tenant_id, key_id):
+        if not await revoke_key(conn, caller.tenant_id, caller.live, key_id):
             raise NotFound(f"There is no working key with the id {key_id}.")
     return no_content()
 
 
 async def rotate_api_key(call: Call) -> Response:
     """POST: 201 with a new key; the old one works on for the grace period."""
-    key_id, wanted = call.id, await call.body(KeyRotation)
+    caller, key_id, wanted = call.principal, call.id, await call.body(KeyRotation)
     async with call.state.pool.acquire() as conn:
-        key = await rotate_key(conn, call.principal.tenant_id, key_id, wanted.grace_seconds)
+        key = await rotate_key(conn, caller.tenant_id, caller.live, key_id, wanted.grace_seconds)
     if key is None:
         raise NotFound(f"There is no working key with the id {key_id}.")
     return reply(key, 201, {"Location": f"/v1/api-keys/{key.id}"})
