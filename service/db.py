@@ -25,7 +25,9 @@ DATABASE_AWAY: tuple[type[Exception], ...] = (
 """Errors that say nothing about the request: the same request may succeed in a moment."""
 
 
-async def create_pool(settings: Settings, application: str, size: int | None = None) -> Pool:
+async def create_pool(
+    settings: Settings, application: str, size: int | None = None, lock_timeout_s: float = 0
+) -> Pool:
     """A pool that opens connections when they are needed, so that starting needs no database.
 
     Its connections hold no session state, so releasing one costs no round trip.
@@ -41,6 +43,7 @@ async def create_pool(settings: Settings, application: str, size: int | None = N
         server_settings={
             "application_name": application,
             "statement_timeout": f"{settings.statement_timeout_s * 1000:.0f}",
+            "lock_timeout": f"{lock_timeout_s * 1000:.0f}",  # 0: as long as a statement may take
             "idle_in_transaction_session_timeout": "10000",
             "jit": "off",
             "TimeZone": "UTC",

@@ -101,3 +101,15 @@ SELECT name FROM lease WHERE expires_at > now();
 
 -- name: partition_create_all
 SELECT create_partitions();
+
+-- name: log_get_old_writer
+-- $1 seconds. How many seconds ago at least a transaction began to write that still runs, if that
+-- is more than $1; no row: none. Any database of the cluster counts, prepared transactions too.
+SELECT extract(epoch FROM clock_timestamp() - t.at)::float8 AS age_s
+FROM (
+    SELECT at, snap FROM tick
+    WHERE at < clock_timestamp() - make_interval(secs => $1)
+      AND generation = (SELECT generation FROM ticker)
+    ORDER BY tick DESC LIMIT 1
+) AS t
+WHERE pg_snapshot_xmin(pg_current_snapshot()) < pg_snapshot_xmax(t.snap);
