@@ -38,6 +38,12 @@ DELIVERY_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
 )
 STREAM_ENTRIES = Counter("leadlog_stream_entries_total", "Events appended to the CRM streams.")
+PARTITIONS_DROPPED = Counter("leadlog_partitions_dropped_total", "Partitions past their keep.")
+JANITOR_WARNINGS = Counter(
+    "leadlog_janitor_warnings_total",
+    "What the janitor found amiss: partition.missing, reader.late, transaction.old.",
+    ["warning"],
+)
 READER_LAG_SECONDS = Gauge(
     "leadlog_reader_lag_seconds",
     "How far a reader is behind the newest tick.",
