@@ -1,5 +1,10 @@
 """Every slice there is, by name."""
 
+from functools import partial
+
+from workers.historian import Historian
+from workers.janitor import Janitor
+from workers.scorer import Rescorer, Scorer
 from workers.slices import SliceFactory
 from workers.ticker import Ticker
 
@@ -8,4 +13,8 @@ def make_factories() -> dict[str, SliceFactory]:
     """What makes each slice; the names of readers are those of the table `reader`."""
     return {
         "ticker": Ticker,
+        **{f"scorer/{n}": partial(Scorer, name=f"scorer/{n}") for n in range(2)},
+        "rescorer": Rescorer,
+        "historian/0": partial(Historian, name="historian/0"),
+        "janitor": Janitor,
     }
