@@ -28,6 +28,7 @@ class Wakeups:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._listeners: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._alarms: set[asyncio.Event] = set()
         self._unsent: set[Topic] = set()
         self._something_unsent = asyncio.Event()
 
@@ -41,11 +42,13 @@ class Wakeups:
     async def listen(self, *topics: Topic) -> AsyncIterator["Alarm"]:
         """An alarm that goes off at any of the topics."""
         event = asyncio.Event()
+        self._alarms.add(event)
         for topic in topics:
             self._listeners[topic].add(event)
         try:
             yield Alarm(event)
         finally:
+            self._alarms.discard(event)
             for topic in topics:
                 self._listeners[topic].discard(event)
 
@@ -65,6 +68,11 @@ class Wakeups:
     def wake_here(self, topic: str) -> None:
         """Wakes the listeners of this process only."""
         for event in self._listeners[topic]:
+            event.set()
+
+    def wake_all_here(self) -> None:
+        """Wakes all who listen in this process, whatever to."""
+        for event in self._alarms:
             event.set()
 
     async def _send_forever(self) -> None:

@@ -4,17 +4,21 @@ Effects inside PostgreSQL thus happen exactly once: if another process has moved
 transaction with the effects does not commit.
 """
 
+import time
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import sql
 from service.db import Connection
-from service.log import Cursor, Event, Window, read_window
+from service.log import Cursor, Event, read_windows
 from service.logs import get_logger
 from service.metrics import EVENTS_READ, WINDOW_LAG_SECONDS
 from service.wakeups import Topic
 from workers.slices import Workshop
 
+BEHIND_S = 1.0
+CATCH_UP_WINDOWS = 50
+"""A reader whose next window is older than BEHIND_S takes so many small ones in a transaction."""
 log = get_logger("reader")
 
 
@@ -26,7 +30,7 @@ class Reader(ABC):
     """A slice that reads windows; a subclass says what an event does."""
 
     topics: tuple[Topic, ...] = ("tick",)
-    idle_s = 0.2
+    idle_s = 0.4
     limit: ClassVar[int] = 1000
     """Events in one transaction at the most."""
 
@@ -36,6 +40,7 @@ class Reader(ABC):
         self._shards: list[int] = []
         self._stored: Cursor | None = None
         self._cursor = Cursor(0)
+        self._behind = False
 
     @abstractmethod
     async def apply(self, conn: Connection, events: list[Event]) -> None:
@@ -45,36 +50,46 @@ class Reader(ABC):
         """What follows once the effects are durable: wake-ups."""
 
     async def once(self) -> int:
-        """Reads one window or a part of it; 0 if there is none."""
+        """Reads one window or a part of it, or many when it is behind; 0 if there is none."""
+        started = time.monotonic()
         async with self.shop.pool.acquire() as conn:
             stored = self._stored or await self._load(conn)
-            window = await read_window(conn, self._cursor, self._shards, self.limit)
-            if window is None:
+            count = CATCH_UP_WINDOWS if self._behind else 1
+            windows = await read_windows(conn, self._cursor, self._shards, self.limit, count)
+            if not windows:
+                self._behind = False
                 if self._cursor != stored:
                     await self._move(conn, stored, self._cursor)
                 return 0
-            if window.events:
-                await self._apply(conn, stored, window)
-        self._cursor = window.after
-        if window.events:
-            EVENTS_READ.labels(self.name).inc(len(window.events))
-            WINDOW_LAG_SECONDS.labels(self.name).observe(window.age_s)
-            await self.after_commit(window.events)
-        return 1 + len(window.events)
+            events = [event for window in windows for event in window.events]
+            if events:
+                await self._apply(conn, stored, events, windows[-1].after)
+        self._cursor, self._behind = windows[-1].after, windows[0].age_s > BEHIND_S
+        if events:
+            age_s = windows[0].age_s + time.monotonic() - started
+            await self._report(events, age_s)
+        return len(windows) + len(events)
 
     async def close(self) -> None:  # noqa: B027  # most leave nothing running
         """Nothing is left running."""
 
-    async def _apply(self, conn: Connection, stored: Cursor, window: Window) -> None:
+    async def _report(self, events: list[Event], age_s: float) -> None:
+        EVENTS_READ.labels(self.name).inc(len(events))
+        WINDOW_LAG_SECONDS.labels(self.name).observe(age_s)
+        log.debug("window.applied", reader=self.name, tick=self._cursor.tick,
+                  events=len(events), age_s=round(age_s, 3))  # fmt: skip
+        await self.after_commit(events)
+
+    async def _apply(
+        self, conn: Connection, stored: Cursor, events: list[Event], after: Cursor
+    ) -> None:
         try:
             async with conn.transaction():
-                await self.apply(conn, window.events)
-                await self._move(conn, stored, window.after)
+                await self.apply(conn, events)
+                await self._move(conn, stored, after)
         except BaseException:
             self._stored = None  # look again where the cursor stands
             raise
-        log.debug("window.applied", reader=self.name, tick=window.after.tick,
-                  events=len(window.events), age_s=round(window.age_s, 3))  # fmt: skip
 
     async def _load(self, conn: Connection) -> Cursor:
         row = await conn.fetchrow(sql.reader_get, self.name)

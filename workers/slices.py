@@ -5,6 +5,7 @@ PostgreSQL, woken by Redis, and driven by its `once()`. So Redis decides how soo
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,7 +19,7 @@ from service.db import DATABASE_AWAY, Pool
 from service.logs import get_logger
 from service.metrics import SLICE_FAILURES, SLICE_STARTS
 from service.settings import Settings
-from service.wakeups import Topic, Wakeups
+from service.wakeups import Alarm, Topic, Wakeups
 
 SLICE_S = 30.0
 """How long a slice runs before arq may give it to another process."""
@@ -61,6 +62,37 @@ class Workshop:
 SliceFactory = Callable[[Workshop], Slice]
 
 
+class LeaseLostError(Exception):
+    """Another process runs this slice now."""
+
+
+class Lease:
+    """The right to run a slice, for LEASE_S at a time."""
+
+    def __init__(self, shop: Workshop, name: str) -> None:
+        self._shop = shop
+        self._name = name
+        self._taken_at = -math.inf
+
+    async def take(self) -> None:
+        """Takes or renews it. Raises LeaseLostError."""
+        now = time.monotonic()  # before the statement: it expires no earlier than we think
+        owner = self._shop.owner
+        if await self._shop.pool.fetchval(sql.lease_take, self._name, owner, LEASE_S) is None:
+            raise LeaseLostError(self._name)
+        self._taken_at = now
+
+    async def renew_if_due(self) -> None:
+        """Renews it every RENEW_S. Raises LeaseLostError."""
+        if time.monotonic() - self._taken_at > RENEW_S:
+            await self.take()
+
+    async def release(self) -> None:
+        """Gives it back, so that another need not wait until it expires."""
+        with suppress(*DATABASE_AWAY):  # it expires by itself
+            await self._shop.pool.execute(sql.lease_release, self._name, self._shop.owner)
+
+
 class Runner:
     """Runs the slices of one process: each at most once here, and only under its lease."""
 
@@ -87,8 +119,7 @@ class Runner:
     async def stop(self, timeout_s: float) -> None:
         """Lets every slice finish its turn; cancels what takes longer."""
         self._shop.stopping.set()
-        for topic in ("event", "tick", "delivery"):
-            self._shop.wakeups.wake_here(topic)
+        self._shop.wakeups.wake_all_here()
         tasks = list(self._running.values())
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout_s)
@@ -97,35 +128,34 @@ class Runner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run_leased(self, name: str, by: str) -> None:
-        shop = self._shop
+        shop, lease = self._shop, Lease(self._shop, name)
         try:
-            if not await self._take_lease(name):
-                return
+            await lease.take()
+        except LeaseLostError:  # another process has it
+            return
         except DATABASE_AWAY as error:
-            log.warning("slice.failed", slice=name, error=repr(error))
+            self._report(name, error)
             return
         SLICE_STARTS.labels(name, by).inc()
         log.debug("slice.started", slice=name, by=by)
         try:
-            await self._drive(self.factories[name](shop))
+            await self._drive(self.factories[name](shop), lease)
         finally:
-            await self._release_lease(name)
+            await lease.release()
 
-    async def _drive(self, piece: Slice) -> None:
+    async def _drive(self, piece: Slice, lease: Lease) -> None:
         end = time.monotonic() + SLICE_S
-        renewed = time.monotonic()
         backoff_s = BACKOFF_S
         try:
             async with self._shop.wakeups.listen(*piece.topics) as alarm:
                 while not self._shop.stopping.is_set() and time.monotonic() < end:
                     try:
-                        if time.monotonic() - renewed > RENEW_S:
-                            if not await self._take_lease(piece.name):
-                                return
-                            renewed = time.monotonic()
+                        await lease.renew_if_due()
                         if await piece.once() == 0:
-                            await alarm.wait(piece.idle_s)
+                            await self._rest(piece.idle_s, alarm, lease)
                         backoff_s = BACKOFF_S
+                    except LeaseLostError:
+                        return
                     except Exception as error:  # noqa: BLE001  # the loop survives: wait, go on
                         self._report(piece.name, error)
                         await asyncio.sleep(backoff_s)
@@ -133,13 +163,13 @@ class Runner:
         finally:
             await piece.close()
 
-    async def _take_lease(self, name: str) -> bool:
-        taken = await self._shop.pool.fetchval(sql.lease_take, name, self._shop.owner, LEASE_S)
-        return taken is not None
-
-    async def _release_lease(self, name: str) -> None:
-        with suppress(*DATABASE_AWAY):  # then it expires by itself
-            await self._shop.pool.execute(sql.lease_release, name, self._shop.owner)
+    async def _rest(self, idle_s: float, alarm: Alarm, lease: Lease) -> None:
+        """Sleeps until woken or asked to stop, and stays the holder of the lease meanwhile."""
+        until = time.monotonic() + idle_s
+        while not self._shop.stopping.is_set() and (left_s := until - time.monotonic()) > 0:
+            if await alarm.wait(min(left_s, RENEW_S)):
+                return
+            await lease.renew_if_due()
 
     @staticmethod
     def _report(name: str, error: Exception) -> None:

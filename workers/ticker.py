@@ -1,6 +1,7 @@
 """Cuts the log into windows: one tick whenever something new has become visible."""
 
 import asyncio
+import time
 
 import sql
 from service.logs import get_logger
@@ -10,6 +11,8 @@ from workers.slices import Workshop
 
 PAUSE_S = 0.015
 """Between two ticks of a busy log: longer windows make fuller batches, shorter ones less lag."""
+LOOK_S = 1.0
+"""How often an idle ticker asks whether it still knows the newest tick."""
 log = get_logger("ticker")
 
 
@@ -23,6 +26,7 @@ class Ticker:
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
         self._tick: int | None = None
+        self._looked_at = 0.0
 
     async def once(self) -> int:
         """Cuts at most one tick; 1 if it did."""
@@ -33,7 +37,9 @@ class Ticker:
             self._tick = await pool.fetchval(sql.ticker_get_tick)
         tick = await pool.fetchval(sql.ticker_cut, self._tick)
         if tick is None:  # nothing new, or somebody else was faster
-            self._tick = await pool.fetchval(sql.ticker_get_tick)
+            if time.monotonic() - self._looked_at > LOOK_S:
+                self._looked_at = time.monotonic()
+                self._tick = await pool.fetchval(sql.ticker_get_tick)
             return 0
         self._tick = tick
         TICKS.inc()
