@@ -37,7 +37,20 @@ DELIVERY_SECONDS = Histogram(
     "Time of a webhook attempt.",
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
 )
+STALE_SETTLEMENTS = Counter(
+    "leadlog_stale_settlements_total", "Attempts that ended after their lease had been lost."
+)
+LOST_LEASES = Counter("leadlog_lost_leases_total", "Deliveries taken back from a dead dispatcher.")
 STREAM_ENTRIES = Counter("leadlog_stream_entries_total", "Events appended to the CRM streams.")
+STREAM_LENGTH = Gauge(
+    "leadlog_stream_length",
+    "Entries of a shard's CRM stream.",
+    ["shard"],
+    multiprocess_mode="mostrecent",
+)
+STREAM_REBUILDS = Counter(
+    "leadlog_stream_rebuilds_total", "CRM streams that were built anew.", ["damage"]
+)
 PARTITIONS_DROPPED = Counter("leadlog_partitions_dropped_total", "Partitions past their keep.")
 JANITOR_WARNINGS = Counter(
     "leadlog_janitor_warnings_total",

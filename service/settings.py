@@ -39,6 +39,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_timeout_s: Seconds = 15.0
     webhook_allow_private: bool = False
     """Lets webhooks go to loopback and private addresses and over plain http; for development."""
+    stream_max_entries: Count = 100_000
+    """Entries in each of the eight CRM streams; when they are full the publisher waits."""
+    stream_group_patience_s: Seconds = 60.0
+    """How long a group may stand still before a full stream while others wait for it."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
     metrics_port: Port | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 import sql
 from service.db import DATABASE_AWAY, Pool
@@ -174,7 +175,7 @@ class Runner:
     @staticmethod
     def _report(name: str, error: Exception) -> None:
         SLICE_FAILURES.labels(name).inc()
-        if isinstance(error, DATABASE_AWAY):
+        if isinstance(error, (*DATABASE_AWAY, RedisError)):
             log.warning("slice.failed", slice=name, error=repr(error))
         else:
             log.error("slice.failed", slice=name, exc_info=error)
