@@ -19,7 +19,7 @@ from service.db import DATABASE_AWAY, Pool, create_pool
 from service.docs_page import Page, render_page
 from service.edge import Edge
 from service.errors import Conflict, NotFound, Unprocessable
-from service.handlers import docs, health, keys, leads, scores
+from service.handlers import docs, health, keys, leads, scores, webhooks
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.leads import LeadStore
@@ -29,6 +29,7 @@ from service.openapi import make_document
 from service.scores import LeadScore
 from service.settings import Settings, load_settings
 from service.wakeups import Wakeups
+from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 
 PREFIXES = ("/v1", "/api/v1")
 TOUCH_KEYS_EVERY_S = 5.0
@@ -48,7 +49,8 @@ API = [
     Operation(method="GET", path="/leads/{id}/score", handler=scores.get_score, scope="read",
               summary="Why a lead has its score", reply=LeadScore),
     Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
-              summary="Create an API key", body=KeyRequest, reply=NewKey, status=201),
+              summary="Create an API key", body=KeyRequest, reply=NewKey, status=201,
+              errors=(Unprocessable,)),
     Operation(method="GET", path="/api-keys", handler=keys.list_api_keys, scope="admin",
               summary="List API keys", reply=KeyList),
     Operation(method="DELETE", path="/api-keys/{id}", handler=keys.revoke_api_key, scope="admin",
@@ -56,6 +58,15 @@ API = [
     Operation(method="POST", path="/api-keys/{id}/rotate", handler=keys.rotate_api_key,
               scope="admin", summary="Rotate an API key", body=KeyRotation, reply=NewKey,
               status=201),
+    Operation(method="POST", path="/webhooks", handler=webhooks.create_webhook, scope="admin",
+              summary="Create a webhook", body=NewEndpoint, reply=CreatedEndpoint, status=201,
+              errors=(Unprocessable,)),
+    Operation(method="GET", path="/webhooks", handler=webhooks.list_webhooks, scope="admin",
+              summary="List webhooks", reply=EndpointList),
+    Operation(method="GET", path="/webhooks/{id}", handler=webhooks.get_webhook, scope="admin",
+              summary="Get one webhook", reply=Endpoint),
+    Operation(method="DELETE", path="/webhooks/{id}", handler=webhooks.delete_webhook,
+              scope="admin", summary="Delete a webhook", status=204),
 ]
 """The API, under both prefixes. Where two paths fit, the first wins: search before {id}."""
 

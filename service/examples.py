@@ -5,12 +5,14 @@ from typing import Any
 from service.handlers.health import Health
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.scores import LeadScore
+from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 
 _KNOWN = {
     "id": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",
-    "email": "ines.duarte@fjordline.no",
+    "email": "ines.duarte@nordvik.example.com",
     "name": "Inês Duarte",
-    "company": "Fjordline Logistics",
+    "company": "Nordvik Logistics",
     "title": "Head of Operations",
     "phone": "+47 22 12 34 56",
     "status": "contacted",
@@ -36,12 +38,38 @@ _KEY = {
     "expiresAt": None,
     "lastUsedAt": "2026-10-14T13:05:48.000Z",
 }
+_HOOK = {
+    "id": "wh_01K8Z7P1C3E5G7J9M1P3R5T7V9",
+    "url": "https://crm.nordvik.example.com/hooks/leads",
+    "events": ["lead.created"],
+    "status": "active",
+    "createdAt": "2026-09-02T10:30:00.000Z",
+}
+_HOOK_STATE: dict[str, Any] = {
+    "statusReason": None,
+    "description": None,
+    "payload": "full",
+    "retry": "standard",
+    "coalesce": False,
+    "rateLimit": None,
+    "timeoutMs": None,
+    "headerNames": [],
+    "updatedAt": "2026-09-02T10:30:00.000Z",
+    "failures": 0,
+    "failingSince": None,
+    "lastSuccessAt": "2026-10-14T13:05:49.020Z",
+}
+
+
+def _make_factor(feature: str, value: str, contribution: int, note: str) -> dict[str, Any]:
+    return {"feature": feature, "value": value, "contribution": contribution, "note": note}
+
 
 EXAMPLES: dict[Any, Any] = {
     NewLead: {
-        "email": "ines.duarte@fjordline.no",
+        "email": "ines.duarte@nordvik.example.com",
         "name": "Inês Duarte",
-        "company": "Fjordline Logistics",
+        "company": "Nordvik Logistics",
         "source": "form",
         "tags": ["nordics"],
         "customFields": {"fleetSize": 140},
@@ -72,5 +100,23 @@ EXAMPLES: dict[Any, Any] = {
     KeyRotation: {"graceSeconds": 3600},
     NewKey: _KEY | {"key": "sk_live_…x7Qm", "lastUsedAt": None},
     KeyList: {"data": [_KEY]},
+    NewEndpoint: {"url": "https://crm.nordvik.example.com/hooks/leads", "events": ["lead.created"]},
+    CreatedEndpoint: _HOOK | {"secret": "whsec_…"},
+    Endpoint: _HOOK | _HOOK_STATE,
+    EndpointList: {"data": [_HOOK | _HOOK_STATE]},
+    LeadScore: {
+        "leadId": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",
+        "score": 62,
+        "band": "warm",
+        "method": "rules",
+        "rulesVersion": "builtin-1",
+        "computedAt": "2026-10-14T13:05:49.140Z",
+        "factors": [
+            _make_factor("completeness", "name, company, title, phone", 20, "4 of 4 known"),
+            _make_factor("email", "nordvik.example.com", 12, "company address"),
+            _make_factor("title", "Head of Operations", 15, "head"),
+            _make_factor("customFields.budget", "40k EUR", 15, "budget of about 40,000"),
+        ],
+    },
     Health: {"status": "ok", "checks": {"database": "ok", "migrations": "ok", "readers": "ok"}},
 }

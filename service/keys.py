@@ -13,7 +13,7 @@ import sql
 from service.db import Connection
 from service.errors import Fault
 from service.ids import make_id
-from service.models import Input, Moment, Wire, parse_moment
+from service.models import Input, Moment, Wire, check_moment, parse_moment
 from service.validation import Check
 
 Scope = Literal["read", "write", "admin"]
@@ -55,12 +55,10 @@ class KeyList(Wire):
 
 def check_future(text: str) -> Iterator[Fault]:
     """`expiresAt` is a time to come."""
-    try:
-        if parse_moment(text) > datetime.now(UTC):
-            return
-    except ValueError:
-        pass
-    yield Fault("expiresAt", "invalid_value", "expiresAt must be an ISO 8601 time in the future.")
+    faults = list(check_moment("expiresAt")(text))
+    yield from faults
+    if not faults and parse_moment(text) <= datetime.now(UTC):
+        yield Fault("expiresAt", "impossible_time", "expiresAt must be in the future.")
 
 
 class KeyRequest(Input):

@@ -14,9 +14,9 @@ from service.auth import Principal
 from service.batching import Batcher
 from service.db import Pool
 from service.emails import make_email_key
-from service.errors import Conflict, NotFound, Unavailable
+from service.errors import Conflict, Fault, InvalidRequest, NotFound, Unavailable
 from service.ids import make_id
-from service.models import LeadPatch, NewLead
+from service.models import MAX_CUSTOM_FIELDS, MAX_CUSTOM_FIELDS_BYTES, LeadPatch, NewLead
 from service.wakeups import Wakeups
 
 WRITE_TRIES = 3
@@ -87,13 +87,17 @@ class LeadStore:
         return body
 
     async def update(self, principal: Principal, lead_id: str, patch: LeadPatch) -> bytes:
-        """Changes what the patch names; the row as JSON. Raises NotFound or Conflict."""
+        """Changes what the patch names; the row as JSON.
+
+        Raises NotFound, Conflict, or InvalidRequest if customFields would grow too large.
+        """
         columns, custom_fields = encode_patch(patch)
         for _ in range(WRITE_TRIES):
             try:
                 row = await self._pool.fetchrow(
                     sql.lead_update, principal.tenant_id, principal.live, lead_id, columns,
                     custom_fields, principal.key_id, make_event_id(), make_event_id(),
+                    MAX_CUSTOM_FIELDS_BYTES, MAX_CUSTOM_FIELDS,
                 )  # fmt: skip
             except asyncpg.UniqueViolationError:  # taken since the statement looked: look again
                 continue
@@ -101,6 +105,8 @@ class LeadStore:
                 raise NotFound(f"There is no lead with the id {lead_id}.")
             if row["existing_lead_id"] is not None:
                 raise email_taken(str(patch.email), row["existing_lead_id"])
+            if row["overflows"]:
+                raise custom_fields_full()
             if row["changed"]:
                 self._wakeups.notify("event")
             return str(row["body"]).encode()
@@ -188,3 +194,12 @@ def email_taken(email: str, existing_lead_id: str | None) -> Exception:
         f"A lead with the e-mail address {email} already exists.",
         existing_lead_id=existing_lead_id,
     )
+
+
+def custom_fields_full() -> InvalidRequest:
+    """400: each patch may be small, what they add up to may not be large."""
+    message = (
+        f"customFields may have {MAX_CUSTOM_FIELDS} keys and {MAX_CUSTOM_FIELDS_BYTES} bytes as "
+        "JSON; with this patch they would have more."
+    )
+    return InvalidRequest(message, details=[Fault("customFields", "too_long", message)])

@@ -18,8 +18,8 @@ from service.phrases import explain, explain_malformed
 Check = Callable[[Any], Iterator[Fault]]
 UNPROCESSABLE = frozenset(
     {
-        "invalid_email", "invalid_phone", "impossible_range", "invalid_url", "blocked_address",
-        "invalid_secret",
+        "invalid_email", "invalid_phone", "invalid_url", "invalid_secret", "blocked_address",
+        "impossible_range", "impossible_time",
     }
 )  # fmt: skip
 """Faults of values that are well-formed but impossible: 422 when nothing is wrong beside them."""
@@ -48,7 +48,7 @@ def decode_body(raw: bytes, kind: type[T]) -> T:
         pass
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _malformed(error, raw) from None
-    fields = _decode_object(raw)
+    fields = _take_integers(_decode_object(raw), kind)
     faults = list(find_faults(fields, kind))
     if faults:
         raise to_problem(faults, "The request body")
@@ -59,7 +59,7 @@ def decode_query(pairs: list[tuple[str, str]], kind: type[T]) -> T:
     """Decodes a query string; `name[key]=value` collects into a dict field `name`."""
     values: dict[str, Any] = {}
     faults: list[Fault] = []
-    integers = {f.encode_name for f in structs.fields(kind) if _holds_int(f.type)}
+    integers = _find_integers(kind)
     for name, text in pairs:
         base, bracket, rest = name.partition("[")
         if bracket and rest.endswith("]"):
@@ -183,6 +183,19 @@ def _decode_object(raw: bytes) -> dict[str, Any]:
 def _malformed(error: Exception, raw: bytes) -> InvalidRequest:
     message = explain_malformed(error, raw)
     return InvalidRequest(message, details=[Fault("", "invalid_json", message)])
+
+
+def _take_integers(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """3600.0 is an integer in JSON, if not in msgspec."""
+    for name in _find_integers(kind) & fields.keys():
+        value = fields[name]
+        if isinstance(value, float) and value.is_integer():
+            fields[name] = int(value)
+    return fields
+
+
+def _find_integers(kind: type[msgspec.Struct]) -> set[str]:
+    return {field.encode_name for field in structs.fields(kind) if _holds_int(field.type)}
 
 
 def _holds_int(kind: Any) -> bool:

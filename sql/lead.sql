@@ -58,15 +58,18 @@ CROSS JOIN LATERAL (
 
 -- name: lead_update
 -- $1 tenant, $2 mode, $3 id, $4 the patch under column names, $5 the merge patch of custom_fields
--- (null: none), $6 actor, $7 id of the event, $8 id of the event of a status that became so.
+-- (null: none; JSON null: clears all), $6 actor, $7 id of the event, $8 id of the event of a
+-- status that became so, $9 bytes and $10 keys that custom_fields may have.
 -- The row is locked before it is read, so parallel patches of one lead lose nothing; times move
 -- forward only. No row: no such lead. existing_lead_id: the e-mail is taken and nothing changed.
+-- overflows: merged, custom_fields are too large and nothing changed.
 WITH before AS MATERIALIZED (
     SELECT l AS row FROM lead l WHERE l.tenant_id = $1 AND l.live = $2 AND l.id = $3 FOR UPDATE
 ), patched AS MATERIALIZED (
     SELECT b.row AS old, json_populate_record(b.row, $4) AS new,
         greatest(now_ms(), (b.row).updated_at, (b.row).last_active_at) AS at,
-        CASE WHEN $5::json IS NULL THEN (b.row).custom_fields ELSE (
+        CASE WHEN $5::json IS NULL THEN (b.row).custom_fields
+        WHEN json_typeof($5::json) = 'null' THEN '{}' ELSE (
             SELECT '{' || coalesce(string_agg(
                 to_json(key) || ':' || coalesce(p.value, f.value), ','
                 ORDER BY f.place NULLS LAST, p.place), '') || '}'
@@ -93,7 +96,10 @@ WITH before AS MATERIALIZED (
         ) AS v (place, field, old, new)
         WHERE v.old::jsonb IS DISTINCT FROM v.new::jsonb
     ) AS changes,
-    (p.old).status <> (p.new).status AND (p.new).status IN ('qualified', 'converted') AS became
+    (p.old).status <> (p.new).status AND (p.new).status IN ('qualified', 'converted') AS became,
+    $5::json IS NOT NULL AND (
+        octet_length(p.custom_fields::text) > $9
+        OR (SELECT count(*) FROM json_object_keys(p.custom_fields)) > $10) AS overflows
     FROM patched p
 ), taken AS MATERIALIZED (
     SELECT t.id FROM compared c JOIN lead t
@@ -109,7 +115,7 @@ WITH before AS MATERIALIZED (
         last_active_at = c.at, updated_at = c.at
     FROM compared c
     WHERE l.tenant_id = $1 AND l.live = $2 AND l.id = $3
-      AND c.changes IS NOT NULL AND NOT EXISTS (SELECT FROM taken)
+      AND c.changes IS NOT NULL AND NOT c.overflows AND NOT EXISTS (SELECT FROM taken)
     RETURNING l AS row, c.changes, c.became, c.old
 ), shown AS MATERIALIZED (
     SELECT row, changes, became, (old).version AS old_version, lead_json(row) AS body FROM changed
@@ -125,7 +131,7 @@ WITH before AS MATERIALIZED (
 )
 SELECT coalesce(s.body, lead_json(b.row))::text AS body, s.old_version IS NOT NULL AS changed,
     coalesce((s.row).version, (b.row).version) AS version,
-    (SELECT id FROM taken) AS existing_lead_id
+    (SELECT id FROM taken) AS existing_lead_id, (SELECT overflows FROM compared) AS overflows
 FROM before b LEFT JOIN shown s ON true;
 
 -- name: lead_delete
