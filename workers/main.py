@@ -112,9 +112,19 @@ async def run_arq_forever(settings: Settings, runner: Runner) -> None:
         except Exception as error:  # noqa: BLE001  # the watchdog works on meanwhile
             log.warning("arq.failed", error=repr(error))
         finally:
-            with suppress(Exception):
-                await worker.close()
+            await _close_arq(worker)
         await asyncio.sleep(RESTART_S)
+
+
+async def _close_arq(worker: Worker) -> None:
+    """Arq's own close stops at the first cancelled job and leaves connections open."""
+    jobs = list(worker.tasks.values())
+    worker.tasks.clear()
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
+    with suppress(Exception):
+        await worker.close()
 
 
 def make_arq_worker(settings: Settings, runner: Runner) -> Worker:

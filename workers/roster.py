@@ -2,8 +2,11 @@
 
 from functools import partial
 
+from workers.dispatcher import Dispatcher
+from workers.fanout import Fanout
 from workers.historian import Historian
 from workers.janitor import Janitor
+from workers.publisher import Publisher
 from workers.scorer import Rescorer, Scorer
 from workers.slices import SliceFactory
 from workers.ticker import Ticker
@@ -17,4 +20,7 @@ def make_factories() -> dict[str, SliceFactory]:
         "rescorer": Rescorer,
         "historian/0": partial(Historian, name="historian/0"),
         "janitor": Janitor,
+        **{f"fanout/{n}": partial(Fanout, name=f"fanout/{n}") for n in range(2)},
+        "publisher/0": Publisher,
+        "dispatcher/0": partial(Dispatcher, name="dispatcher/0"),
     }

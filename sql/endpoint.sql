@@ -1,0 +1,91 @@
+-- name: fanout_gate_close
+-- $1 tenant. Waits for the fan-outs that read this tenant's endpoints and keeps the next ones out
+-- until the transaction ends; see 0020_webhook.sql.
+SELECT fanout_gate_close($1);
+
+-- name: fanout_gate_share
+-- $1 tenants whose endpoints a fan-out is about to read.
+SELECT fanout_gate_share($1);
+
+-- name: endpoint_insert
+-- $1 tenant, $2 mode, $3 id, $4 url, $5 events, $6 sealed secret. The gate is closed: createdAt is
+-- the moment from which on events are for it.
+WITH endpoint AS (
+    INSERT INTO endpoint (tenant_id, live, id, url, events, created_at, updated_at)
+    SELECT $1, $2, $3, $4, $5, at, at FROM (SELECT now_ms() AS at) AS clock
+    RETURNING tenant_id, live, id, created_at
+), secret AS (
+    INSERT INTO endpoint_secret (tenant_id, live, endpoint_id, sealed, created_at)
+    SELECT tenant_id, live, id, $6, created_at FROM endpoint
+), health AS (
+    INSERT INTO endpoint_health (tenant_id, live, endpoint_id)
+    SELECT tenant_id, live, id FROM endpoint
+)
+SELECT iso_ms(created_at) AS created_at FROM endpoint;
+
+-- name: endpoint_list
+-- $1 tenant, $2 mode: all of them, oldest first.
+SELECT e.id, e.url, e.events, e.status, iso_ms(e.created_at) AS created_at, e.status_reason,
+    e.description, e.payload, e.retry, e.coalesces, e.rate_limit, e.timeout_ms, e.header_names,
+    iso_ms(e.updated_at) AS updated_at, h.failures,
+    iso_ms(h.failing_since) AS failing_since, iso_ms(h.last_success_at) AS last_success_at
+FROM endpoint e
+JOIN endpoint_health h ON h.endpoint_id = e.id
+WHERE e.tenant_id = $1 AND e.live = $2 AND ($3::text IS NULL OR e.id = $3)
+ORDER BY e.created_at, e.id;
+
+-- name: endpoint_delete
+-- $1 tenant, $2 mode, $3 id. Secrets go with it; its deliveries are cancelled afterwards, by the
+-- dispatcher. No row: there is none.
+DELETE FROM endpoint WHERE tenant_id = $1 AND live = $2 AND id = $3 RETURNING id;
+
+-- name: endpoint_count
+SELECT count(*) FROM endpoint WHERE tenant_id = $1 AND live = $2;
+
+-- name: endpoint_list_for_fanout
+-- $1 tenants: what their endpoints want, whatever their status.
+SELECT tenant_id, live, id, events, coalesces, iso_ms(created_at) AS created_at
+FROM endpoint WHERE tenant_id = ANY ($1::bigint[]) ORDER BY id;
+
+-- name: endpoint_get_many_for_dispatch
+-- $1 ids, from deliveries just leased: what is needed to send to each, secrets newest first.
+SELECT e.tenant_id, e.live, e.id, e.url, e.payload, e.retry, e.rate_limit, e.timeout_ms, e.headers,
+    h.trips, h.failures, h.warned, h.last_success_at, h.failing_since, ARRAY(
+        SELECT s.sealed FROM endpoint_secret s
+        WHERE s.tenant_id = e.tenant_id AND s.live = e.live AND s.endpoint_id = e.id
+          AND (s.expires_at IS NULL OR s.expires_at > now())
+        ORDER BY s.id DESC
+    ) AS secrets
+FROM endpoint e
+JOIN endpoint_health h ON h.endpoint_id = e.id
+WHERE e.id = ANY ($1::text[]);
+
+-- name: endpoint_health_save_many
+-- What came of the attempts of a while: $1 endpoints, $2 whether one succeeded, $3 failures after
+-- the last success, $4 times the breaker has opened since it last closed.
+WITH locked AS MATERIALIZED (
+    SELECT h.endpoint_id, i.succeeded, i.failed, i.trips
+    FROM unnest($1::text[], $2::boolean[], $3::integer[], $4::smallint[])
+        AS i (endpoint_id, succeeded, failed, trips)
+    JOIN endpoint_health h ON h.endpoint_id = i.endpoint_id
+    ORDER BY h.endpoint_id FOR UPDATE OF h
+)
+UPDATE endpoint_health h SET
+    failures = CASE WHEN l.succeeded THEN l.failed ELSE h.failures + l.failed END,
+    failing_since = CASE WHEN l.failed = 0 THEN CASE WHEN l.succeeded THEN NULL ELSE h.failing_since END
+        WHEN l.succeeded THEN now() ELSE coalesce(h.failing_since, now()) END,
+    last_success_at = CASE WHEN l.succeeded THEN now() ELSE h.last_success_at END,
+    warned = CASE WHEN l.succeeded THEN 0 ELSE h.warned END,
+    trips = l.trips
+FROM locked l WHERE h.endpoint_id = l.endpoint_id;
+
+-- name: endpoint_close_lane
+-- $1 endpoint, $2 seconds for which nothing is to be sent to it.
+UPDATE endpoint_health SET closed_until = greatest(closed_until, now() + make_interval(secs => $2))
+WHERE endpoint_id = $1;
+
+-- name: endpoint_disable
+-- $1 endpoint, $2 why. What waits for it is held. No row: it was not active.
+UPDATE endpoint SET status = 'disabled', status_reason = $2, updated_at = now_ms()
+WHERE id = $1 AND status = 'active'
+RETURNING id;
