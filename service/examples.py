@@ -33,6 +33,8 @@ _KEY = {
     "name": "website form",
     "scope": "write",
     "mode": "live",
+}
+_KEY_USE = {
     "last4": "x7Qm",
     "createdAt": "2026-09-01T08:00:00.000Z",
     "expiresAt": None,
@@ -98,8 +100,8 @@ EXAMPLES: dict[Any, Any] = {
     },
     KeyRequest: {"name": "website form", "scope": "write"},
     KeyRotation: {"graceSeconds": 3600},
-    NewKey: _KEY | {"key": "sk_live_…x7Qm", "lastUsedAt": None},
-    KeyList: {"data": [_KEY]},
+    NewKey: _KEY | {"key": "sk_live_…x7Qm"} | _KEY_USE | {"lastUsedAt": None},
+    KeyList: {"data": [_KEY | _KEY_USE]},
     NewEndpoint: {"url": "https://crm.nordvik.example.com/hooks/leads", "events": ["lead.created"]},
     CreatedEndpoint: _HOOK | {"secret": "whsec_…"},
     Endpoint: _HOOK | _HOOK_STATE,
