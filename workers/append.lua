@@ -1,6 +1,7 @@
 -- Compare and append: KEYS[1] a stream; ARGV[1] the id it must end with at the least, ARGV[2] its
--- bound in entries, then nine values per entry in ascending order of ids: id, prev, tenant, mode,
--- lead_id, version, type, event_id, envelope.
+-- bound in entries, ARGV[3] the entries in ascending order of ids, as msgpack: a list of {tick, id
+-- in the outbox, prev, tenant, mode, lead_id, version, type, event_id, envelope}. One argument and
+-- not ten per entry: packing them takes a client more time than all the rest.
 --
 -- Returns {outcome, newest id, entries appended}:
 --   lost  the stream ends below ARGV[1], so it was wiped or is an old copy; nothing is written
@@ -8,14 +9,12 @@
 --   ok    entries above the newest id are appended, those at or below it are there already
 -- A stream without groups keeps its newest entries up to the bound.
 
-local function is_below(one, other)
-    local a, b = string.match(one, '^(%d+)-(%d+)$')
-    local c, d = string.match(other, '^(%d+)-(%d+)$')
-    a, b, c, d = tonumber(a), tonumber(b), tonumber(c), tonumber(d)
-    return a < c or (a == c and b < d)
+local function parse(id)
+    local tick, event_id = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(tick), tonumber(event_id)
 end
 
-local key, expected, bound = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local key, bound = KEYS[1], tonumber(ARGV[2])
 local newest, length, groups = '0-0', 0, 0
 if redis.call('EXISTS', key) == 1 then
     local info = redis.call('XINFO', 'STREAM', key)
@@ -25,16 +24,19 @@ if redis.call('EXISTS', key) == 1 then
         if info[i] == 'groups' then groups = info[i + 1] end
     end
 end
-if is_below(newest, expected) then return {'lost', newest, 0} end
+local tick, event_id = parse(newest)
+local expected_tick, expected_event_id = parse(ARGV[1])
+if tick < expected_tick or (tick == expected_tick and event_id < expected_event_id) then
+    return {'lost', newest, 0}
+end
 if groups > 0 and length >= bound then return {'full', newest, 0} end
 
 local appended = 0
-for i = 3, #ARGV, 9 do
-    if is_below(newest, ARGV[i]) then
-        newest = redis.call('XADD', key, ARGV[i],
-            'prev', ARGV[i + 1], 'tenant', ARGV[i + 2], 'mode', ARGV[i + 3],
-            'lead_id', ARGV[i + 4], 'version', ARGV[i + 5], 'type', ARGV[i + 6],
-            'event_id', ARGV[i + 7], 'envelope', ARGV[i + 8])
+for _, e in ipairs(cmsgpack.unpack(ARGV[3])) do
+    if e[1] > tick or (e[1] == tick and e[2] > event_id) then
+        newest = redis.call('XADD', key, string.format('%.0f-%.0f', e[1], e[2]),
+            'prev', e[3], 'tenant', e[4], 'mode', e[5], 'lead_id', e[6], 'version', e[7],
+            'type', e[8], 'event_id', e[9], 'envelope', e[10])
         appended = appended + 1
     end
 end
