@@ -70,7 +70,8 @@ class House:
             found = await self.finals(endpoint_id)
             return found if len(found) >= count else []
 
-        return await wait_until(look)
+        found: list[Any] = await wait_until(look)
+        return found
 
     async def hurry(self, endpoint_id: str) -> None:
         """Makes what waits for another try due now."""
@@ -83,7 +84,7 @@ class House:
 async def wait_until(look: Callable[[], Awaitable[Any]], timeout_s: float = 15.0) -> Any:
     """What `look` finds, once it finds something. For what announces itself nowhere: rows."""
     async with asyncio.timeout(timeout_s):
-        while not (found := await look()):
+        while not (found := await look()):  # noqa: ASYNC110  # rows announce nothing
             await asyncio.sleep(POLL_S)
     return found
 
@@ -107,5 +108,3 @@ async def count_events(pool: Pool, tenant_id: int) -> int:
 
 def ids_of(receiver: Receiver) -> list[str]:
     return [received.id for received in receiver.received]
-
-

@@ -124,7 +124,7 @@ async def _close_arq(worker: Worker) -> None:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
     with suppress(Exception):
-        await worker.close()
+        await worker.pool.aclose(close_connection_pool=True)
 
 
 def make_arq_worker(settings: Settings, runner: Runner) -> Worker:

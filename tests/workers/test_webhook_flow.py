@@ -34,9 +34,10 @@ async def test_a_new_lead_is_announced_in_a_request_that_two_libraries_verify(ho
 
         assert received.path == "/hook?a=1"
         assert received.headers["content-type"] == "application/json"
-        for library in (standardwebhooks.Webhook(SECRET), svix.Webhook(SECRET)):
-            assert library.verify(received.body, received.headers) == received.event
         event = received.event
+        found = standardwebhooks.Webhook(SECRET).verify(received.body, received.headers)
+        assert found == event
+        svix.Webhook(SECRET).verify(received.body, received.headers)
         assert list(event) == ["id", "type", "apiVersion", "createdAt", "data"]
         assert event["type"] == "lead.created"
         assert event["id"] == received.id
