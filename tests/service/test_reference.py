@@ -50,8 +50,7 @@ async def send_by_shell(_: Api, curl: str) -> Answer:
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", command, stdout=asyncio.subprocess.PIPE
     )
-    output, _ = await process.communicate()
-    body, status = output.rsplit(b"\n", 1)
+    body, status = (await process.communicate())[0].rsplit(b"\n", 1)
     return Answer(int(status), {}, body)
 
 
