@@ -39,7 +39,8 @@ _PRIVATE = tuple(
 )  # fmt: skip
 """What WEBHOOK_ALLOW_PRIVATE opens: this machine and private networks, not link-local (where
 clouds keep their credentials), not multicast."""
-_NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)(?:\.(?:0x[0-9a-f]*|[0-9]+)){0,3}\.?")
+_NUMERIC = re.compile(r"(?:.*\.)?(?:0x[0-9a-f]*|[0-9]+)\.?")
+"""No name ends in a number: the C library would take it for an address."""
 _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*\.?")
 
 
@@ -77,17 +78,17 @@ def check_url(url: str, *, private: bool) -> str:
         port = parts.port
     except ValueError:
         raise TargetError("is not a URL") from None
-    _check_parts(parts, private)
+    _check_parts(url, parts, private)
     _check_port(port, private)
     return _check_host(parts, private)
 
 
-def _check_parts(parts: SplitResult, private: bool) -> None:
+def _check_parts(url: str, parts: SplitResult, private: bool) -> None:
     if parts.scheme not in ({"https", "http"} if private else {"https"}):
         raise TargetError("must begin with https://")
     if "@" in parts.netloc:
         raise TargetError("must not hold a user name or password")
-    if parts.fragment or parts.geturl().endswith("#"):
+    if "#" in url:
         raise TargetError("must not have a fragment (#…)")
     if not parts.hostname:
         raise TargetError("must name a host")
@@ -120,7 +121,7 @@ def _check_host(parts: SplitResult, private: bool) -> str:
 
 
 def _check_numeric(host: str, private: bool) -> None:
-    """0x7f.1, 2130706433 and the like: the C library takes them for addresses."""
+    """An IPv4 address, or 0x7f.1, 2130706433 and the like, which are taken for one."""
     try:
         canonical = socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
     except OSError:
