@@ -61,9 +61,6 @@ LIMIT $4;
 -- $1 tick. True if it was cut once and its row has been dropped since.
 SELECT t.tick >= $1 AND NOT EXISTS (SELECT FROM tick WHERE tick.tick = $1) FROM ticker t;
 
--- name: reader_list
-SELECT name, shards, tick, event_id FROM reader ORDER BY name;
-
 -- name: reader_get
 SELECT shards, tick, event_id FROM reader WHERE name = $1;
 

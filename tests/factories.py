@@ -1,10 +1,10 @@
 """Valid rows, one function per table; whatever a test cares about it gives by keyword."""
 
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+import msgspec
 from ulid import ULID
 
 import sql
@@ -60,7 +60,7 @@ async def make_lead(db: Database, tenant_id: int, live: bool = True, **columns: 
         **columns,
     }
     if "custom_fields" in row:
-        row["custom_fields"] = json.dumps(row["custom_fields"], ensure_ascii=False)
+        row["custom_fields"] = msgspec.json.encode(row["custom_fields"]).decode()
     places = ", ".join(f"${n}" for n in range(1, len(row) + 1))
     await db.execute(f"INSERT INTO lead ({', '.join(row)}) VALUES ({places})", *row.values())
     return str(lead_id)
