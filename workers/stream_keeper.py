@@ -57,7 +57,6 @@ class Keeper:
         tick, generation = await ledger.check()
         for shard in ledger.places:
             ledger.newest.setdefault(StreamName(shard, generation), ZERO)
-        await self._streams.tell_generation(generation)
         names = sorted(ledger.newest)
         seen = zip(names, await self._streams.look(names), strict=True)
         done: dict[StreamName, EntryId] = {}
@@ -67,6 +66,8 @@ class Keeper:
         await ledger.store_groups()  # before anything is dropped from Redis
         await ledger.store()
         await self._streams.trim(done)
+        # Last: who finds it finds the streams of older generations made anew as well.
+        await self._streams.tell_generation(generation)
 
     async def _tend_shard(self, shard: int, looks: Looks, tick: int) -> dict[StreamName, EntryId]:
         """What may be trimmed of the shard's stream."""

@@ -84,6 +84,12 @@ async def publish(publisher: Publisher) -> None:
         pass
 
 
+async def begin_generation(pool: Pool) -> None:
+    """As after a restore into another cluster."""
+    await pool.execute("UPDATE ticker SET cluster = 'the one before a restore'")
+    assert await pool.fetchval(sql.log_begin_generation_if_moved)
+
+
 def to_told(entry_id: bytes, fields: dict[bytes, bytes]) -> Told:
     text = {name.decode(): value.decode() for name, value in fields.items()}
     return Told(

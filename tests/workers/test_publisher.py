@@ -17,7 +17,7 @@ from service.log import SHARDS as LOG_SHARDS
 from service.servers import Valkey
 from service.settings import Settings
 from tests.cluster import Cluster
-from tests.workers.streaming import Consumer, Stage, publish
+from tests.workers.streaming import Consumer, Stage, begin_generation, publish
 from workers.publisher import Publisher
 from workers.reader import CursorMovedError
 from workers.stream_places import EntryId, StreamName, find_laggards, step_before
@@ -329,11 +329,6 @@ async def own_stage(
         pool = await create_pool(replace(settings, database_url=dsn), "tests")
         yield Stage(pool, redis_client, settings)
         await pool.close()
-
-
-async def begin_generation(pool: Pool) -> None:
-    await pool.execute("UPDATE ticker SET cluster = 'the one before a restore'")
-    assert await pool.fetchval(sql.log_begin_generation_if_moved)
 
 
 async def test_a_new_generation_has_new_streams_and_the_same_groups(own_stage: Stage) -> None:
