@@ -5,39 +5,36 @@ admin key, the API and the workers. It stops all of them within STOP_WITHIN_S.
 """
 
 import asyncio
-import contextlib
 import shutil
 import signal
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.address import check_port, find_reachable_host, make_url
+import sql
+from service.address import check_port
 from service.datafolder import prepare_folder
 from service.dev_addresses import remove_addresses, write_addresses
 from service.first_key import ensure_admin_key, ensure_secret_key
 from service.folderlock import FolderLock, lock_folder
-from service.processes import StartError
+from service.readiness import wait_until_ready
 from service.servers import Postgres, Valkey
 from service.settings import Settings
 from service.supervisor import (
     Command,
     Part,
-    describe_exit,
     force_exit,
     keep_running,
     stop_all,
 )
 from service.welcome import Announcer
+from sql.connection import connect
 from sql.migrate import migrate
 
 STOP_WITHIN_S = 9.0
 # The servers stop after the API and the workers, and must have some of the time.
 CHILD_GRACE_S = 6.0
-READY_WITHIN_S = 60.0
-READY_POLL_S = 0.05
 
 
 @dataclass
@@ -66,17 +63,25 @@ async def _run(dev: Dev) -> None:
         async with _run_servers(dev) as (database_url, redis_url, servers):
             for name in await migrate(database_url):
                 dev.announcer.say(f"Migrated: {name}.")
+            if dev.settings.database_url is None:
+                await free_leases(database_url)
             key = await ensure_admin_key(database_url, dev.folder / "admin.key")
             write_addresses(dev.folder, database_url, redis_url)
             env = _make_environment(dev, database_url, redis_url)
             async with _run_commands(dev, env) as commands:
-                await _wait_until_ready(dev, commands)
+                await wait_until_ready(dev.settings, database_url, commands)
                 dev.announcer.welcome(dev.settings, dev.folder / "admin.key", key)
                 await _keep_all_running(dev, [*servers, *commands])
     except asyncio.CancelledError:
         if not dev.is_stopping:
             raise
         dev.announcer.say("Leadlog has stopped.")
+
+
+async def free_leases(database_url: str) -> None:
+    """Takes from the workers of a killed run what they cannot give back themselves."""
+    async with connect(database_url) as conn:
+        await conn.execute(sql.lease_delete_all)
 
 
 def _stop_on_signals(dev: Dev) -> None:
@@ -145,7 +150,7 @@ async def _run_commands(dev: Dev, env: Mapping[str, str]) -> AsyncIterator[list[
     address = ["--host", dev.settings.host, "--port", str(dev.settings.port)]
     commands = [
         Command("The API", ["serve", *address], env, dev.lock.fd),
-        Command("The workers", ["work"], env, dev.lock.fd),
+        Command("The worker process", ["work"], env, dev.lock.fd),
     ]
     async with AsyncExitStack() as stack:
         stack.push_async_callback(stop_all, commands, CHILD_GRACE_S)
@@ -158,39 +163,3 @@ async def _keep_all_running(dev: Dev, parts: list[Part]) -> None:
     async with asyncio.TaskGroup() as group:
         for part in parts:
             group.create_task(keep_running(part, dev.announcer.say))
-
-
-async def _wait_until_ready(dev: Dev, commands: list[Command]) -> None:
-    """Returns when /health/ready says so; StartError when a part ends first or time runs out."""
-    exits = {asyncio.create_task(command.wait()): command for command in commands}
-    try:
-        deadline = time.monotonic() + READY_WITHIN_S
-        while not await _is_ready(dev.settings):
-            for task, command in exits.items():
-                if task.done():
-                    reason = describe_exit(task.result())
-                    raise StartError(f"{command.title} {reason} at its start: its log is above.")
-            if time.monotonic() > deadline:
-                raise StartError(
-                    f"Leadlog was not ready within {READY_WITHIN_S:g} s: what its parts say is "
-                    f"above, what {make_url(dev.settings.host, dev.settings.port)}/health/ready "
-                    "says may tell more."
-                )
-            await asyncio.sleep(READY_POLL_S)
-    finally:
-        for task in exits:
-            task.cancel()
-
-
-async def _is_ready(settings: Settings) -> bool:
-    host = find_reachable_host(settings.host)
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_connection(host, settings.port)
-            try:
-                head = f"GET /health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-                writer.write(head.encode())
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    return False

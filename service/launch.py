@@ -1,8 +1,9 @@
-"""The short program between us and a server: `python launch.py UID GID PROGRAM ARGUMENT…`.
+"""The short program between us and a process that must not outlive us.
 
-It gives up root, binds the server's life to ours, and becomes the server. A program of its own,
-since code between fork and exec (`preexec_fn`) may deadlock where the parent has threads. It runs
-without site-packages: standard library only.
+`python launch.py PARENT SIGNAL UID GID PROGRAM ARGUMENT…` binds its life to its parent's, gives up
+root where another user is named, and becomes the program. A program of its own, since code between
+fork and exec (`preexec_fn`) may deadlock where the parent has threads. It runs without
+site-packages: standard library only.
 """
 
 import ctypes
@@ -15,30 +16,39 @@ _PR_SET_PDEATHSIG = 1
 LINUX = sys.platform == "linux"
 
 
-def bind_to_parent(with_signal: signal.Signals) -> None:
-    """Has the kernel send us this signal when the process that started us dies; Linux only."""
-    parent = os.getppid()
+def bind_to_parent(with_signal: signal.Signals, parent: int | None = None) -> None:
+    """Has the kernel send us this signal when our parent dies; Linux only.
+
+    Whoever knows the parent's number gives it: it may have died before we came here.
+    """
+    parent = parent or os.getppid()
     if LINUX and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(with_signal)) != 0:
         raise OSError("prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os.kill(os.getpid(), with_signal)
 
 
-def build_command(uid: int, gid: int, argv: Sequence[str]) -> list[str]:
-    """The command line that runs this program before `argv`."""
-    return [sys.executable, "-I", "-S", __file__, str(uid), str(gid), *argv]
+def build_command(
+    argv: Sequence[str], with_signal: signal.Signals, user: tuple[int, int] | None = None
+) -> list[str]:
+    """The command line that runs `argv` bound to us, as the user (uid, gid) if one is given."""
+    uid, gid = user or (os.geteuid(), os.getegid())
+    numbers = (os.getpid(), int(with_signal), uid, gid)
+    return [sys.executable, "-I", "-S", __file__, *map(str, numbers), *argv]
 
 
-def become_server(uid: int, gid: int, argv: list[str]) -> None:
+def become(
+    parent: int, with_signal: signal.Signals, user: tuple[int, int], argv: list[str]
+) -> None:
     """Does not return."""
-    if os.geteuid() == 0:
+    if os.geteuid() != user[0]:
         os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
-    # After setuid, which forgets it. SIGINT is PostgreSQL's fast shutdown; Valkey obeys it too.
-    bind_to_parent(signal.SIGINT)
+        os.setgid(user[1])
+        os.setuid(user[0])
+    bind_to_parent(with_signal, parent)  # after setuid, which forgets it
     os.execv(argv[0], argv)  # noqa: S606
 
 
 if __name__ == "__main__":
-    become_server(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    _parent, _signal, _uid, _gid = map(int, sys.argv[1:5])
+    become(_parent, signal.Signals(_signal), (_uid, _gid), sys.argv[5:])

@@ -109,7 +109,8 @@ class Server(ABC):
     def launch(self, argv: Sequence[str], folder: Path) -> Child:
         """Starts a program as the server's user with `folder` as its working directory."""
         return Child(
-            launch.build_command(self.user.uid, self.user.gid, argv),
+            # SIGINT is PostgreSQL's fast shutdown; Valkey obeys it too.
+            launch.build_command(argv, signal.SIGINT, (self.user.uid, self.user.gid)),
             cwd=folder,
             env=_ENVIRONMENT,
             log=self.log,

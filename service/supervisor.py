@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol
 
 import psutil
 
+from service import launch
 from service.processes import Child, StartError
 
 FIRST_PAUSE_S = 0.5
@@ -41,7 +42,10 @@ class Command:
         self.title = title
         # Neither what lies in the current folder nor another Leadlog on the path: this one.
         self._env = {**env, "PYTHONPATH": str(PROJECT)}
-        self._argv = [sys.executable, "-P", "-m", "service.cli", *arguments, "--end-with-parent"]
+        # Without us it goes at once: the database goes too, and nothing could be settled any more.
+        self._argv = launch.build_command(
+            [sys.executable, "-P", "-m", "service.cli", *arguments], signal.SIGKILL
+        )
         self._lock_fd = lock_fd
         self._child: Child | None = None
 
@@ -52,6 +56,10 @@ class Command:
         if self._child is None:
             raise RuntimeError(f"{self.title} was not started")
         return await self._child.wait()
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return None if self._child is None else self._child.poll()
 
     async def stop(self, grace_s: float) -> None:
         child, self._child = self._child, None

@@ -15,9 +15,6 @@ Host = Annotated[str | None, typer.Option(help="Address to listen on.  [env: HOS
 Port = Annotated[
     int | None, typer.Option(min=1, max=65535, help="Port to listen on.  [env: PORT, 8080]")
 ]
-EndWithParent = Annotated[
-    bool, typer.Option("--end-with-parent", hidden=True, help="Stop when the caller dies.")
-]
 
 
 def dev(
@@ -26,7 +23,9 @@ def dev(
     data_dir: Annotated[
         Path | None, typer.Option(help="Folder for everything kept.  [env: DATA_DIR, .data]")
     ] = None,
-    end_with_parent: EndWithParent = False,
+    end_with_parent: Annotated[
+        bool, typer.Option("--end-with-parent", hidden=True, help="Stop when `make` is killed.")
+    ] = False,
 ) -> None:
     """Run all of Leadlog here, with its own PostgreSQL and Valkey; Ctrl-C stops it.
 
@@ -52,16 +51,12 @@ def serve(
     host: Host = None,
     port: Port = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; about one per core is best.")] = 1,
-    end_with_parent: EndWithParent = False,
 ) -> None:
     """Serve the API. Needs DATABASE_URL and REDIS_URL; `leadlog migrate` goes first."""
     import uvicorn
 
     from service.address import check_port
-    from service.launch import bind_to_parent
 
-    if end_with_parent:
-        bind_to_parent(signal.SIGTERM)
     settings = load_settings(os.environ)
     settings.require_database_url()
     settings.require_redis_url()
@@ -85,13 +80,10 @@ def serve(
     )
 
 
-def work(end_with_parent: EndWithParent = False) -> None:
+def work() -> None:
     """Run the workers: scores, webhooks, the CRM stream, retention. Run it once or more often."""
-    from service.launch import bind_to_parent
     from workers.main import main
 
-    if end_with_parent:
-        bind_to_parent(signal.SIGTERM)
     settings = load_settings(os.environ)
     settings.require_database_url()
     settings.require_redis_url()
