@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from service.commands import access, database, demo, doctor, run
+from service.commands import access, database, demo, doctor, listen, run
 from service.processes import StartError
 from service.settings import SettingsError
 from sql.errors import DatabaseError
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 app.command("dev", rich_help_panel="Try it")(run.dev)
 app.command("demo", rich_help_panel="Try it")(demo.demo)
+app.command("listen", rich_help_panel="Try it")(listen.listen)
 app.command("serve", rich_help_panel="Run it")(run.serve)
 app.command("work", rich_help_panel="Run it")(run.work)
 app.command("migrate", rich_help_panel="Run it")(database.migrate)

@@ -1,0 +1,167 @@
+"""/v1/webhooks: what it takes, what it answers, and who may see it."""
+
+import re
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from service.db import Pool
+from service.settings import Settings
+from service.webhooks import decode_secret
+from tests.factories import Tenant
+from tests.serving import Api, serve_api
+
+URL = "https://8.8.8.8/hook"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+async def make(api: Api, **fields: Any) -> str:
+    answer = await api.post("/v1/webhooks", {"url": URL, "events": ["lead.created"], **fields})
+    assert answer.status == 201, answer.body
+    return str(answer.json["id"])
+
+
+async def test_a_new_webhook_shows_the_secret_we_made_this_once(api: Api) -> None:
+    answer = await api.post("/v1/webhooks", {"url": URL, "events": ["lead.created"]})
+    assert answer.status == 201
+    made = answer.json
+    assert list(made) == ["id", "url", "events", "status", "createdAt", "secret"]
+    assert re.fullmatch(r"wh_[0-9A-Z]{26}", made["id"])
+    assert (made["url"], made["events"], made["status"]) == (URL, ["lead.created"], "active")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", made["createdAt"])
+    assert len(decode_secret(made["secret"])) == 32
+    assert answer.headers["location"] == f"/v1/webhooks/{made['id']}"
+    one = await api.get(answer.headers["location"])
+    assert "secret" not in one.json
+    assert made["secret"] not in (await api.get("/v1/webhooks")).body.decode()
+
+
+async def test_a_clients_own_secret_is_not_echoed_and_not_stored_in_plain(
+    api: Api, pool: Pool
+) -> None:
+    body = {"url": URL, "events": ["lead.created", "lead.deleted"], "secret": SECRET}
+    answer = await api.post("/v1/webhooks", body)
+    assert list(answer.json) == ["id", "url", "events", "status", "createdAt"]
+    sealed = await pool.fetchval(
+        "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1", answer.json["id"]
+    )
+    assert decode_secret(SECRET) not in sealed
+    assert SECRET.encode() not in sealed
+
+
+async def test_secrets_are_in_no_log_line(
+    settings: Settings, api: Api, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with serve_api(replace(settings, log_level="debug")) as url:
+        loud = Api(url, api.session, api.tenant, api.key)
+        answer = await loud.post("/v1/webhooks", {"url": URL, "events": ["lead.created"]})
+        await loud.post("/v1/webhooks", {"url": URL, "events": ["x"], "secret": SECRET})
+    out, err = capfd.readouterr()
+    assert answer.json["secret"].removeprefix("whsec_") not in out + err
+    assert SECRET.removeprefix("whsec_") not in out + err
+
+
+async def test_webhooks_are_listed_oldest_first_and_deleted_for_good(api: Api) -> None:
+    ids = [await make(api.as_(live=False)) for _ in range(3)]
+    listed = (await api.as_(live=False).get("/v1/webhooks")).json["data"]
+    assert [item["id"] for item in listed] == ids
+    assert listed[0]["events"] == ["lead.created"]
+    assert (await api.as_(live=False).delete(f"/v1/webhooks/{ids[1]}")).status == 204
+    assert (await api.as_(live=False).delete(f"/v1/webhooks/{ids[1]}")).status == 404
+    listed = (await api.as_(live=False).get("/v1/webhooks")).json["data"]
+    assert [item["id"] for item in listed] == [ids[0], ids[2]]
+
+
+async def test_another_tenant_and_the_other_mode_see_nothing(api: Api, other: Tenant) -> None:
+    endpoint_id = await make(api)
+    for stranger in (api.of(other), api.as_(live=False)):
+        for method in ("GET", "DELETE"):
+            answer = await stranger.call(method, f"/v1/webhooks/{endpoint_id}")
+            assert (answer.status, answer.error["code"]) == (404, "not_found")
+        assert endpoint_id not in (await stranger.get("/v1/webhooks")).body.decode()
+    assert (await api.get(f"/v1/webhooks/{endpoint_id}")).status == 200
+
+
+@pytest.mark.parametrize("scope", ["read", "write"])
+async def test_webhooks_are_for_admins(api: Api, scope: Any) -> None:
+    endpoint_id = await make(api)
+    caller = api.as_(scope)
+    answers = [
+        await caller.get("/v1/webhooks"),
+        await caller.get(f"/v1/webhooks/{endpoint_id}"),
+        await caller.delete(f"/v1/webhooks/{endpoint_id}"),
+        await caller.post("/v1/webhooks", {"url": URL, "events": ["lead.created"]}),
+    ]
+    assert [answer.status for answer in answers] == [403] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field", "code"),
+    [
+        ({"url": "ftp://example.com"}, 422, "url", "invalid_url"),
+        ({"url": "https://u:p@example.com"}, 422, "url", "invalid_url"),
+        ({"url": "https://example.com/#x"}, 422, "url", "invalid_url"),
+        ({"url": "https://example.com/" + "a" * 3000}, 400, "url", "too_long"),
+        ({"url": ""}, 400, "url", "too_short"),
+        ({"url": None}, 400, "url", "invalid_type"),
+        ({"url": "http://169.254.169.254/"}, 422, "url", "blocked_address"),
+        ({"url": "http://127.1/"}, 422, "url", "blocked_address"),
+        ({"events": []}, 400, "events", "too_short"),
+        ({"events": ["lead.exploded"]}, 400, "events.0", "invalid_value"),
+        ({"events": "lead.created"}, 400, "events", "invalid_type"),
+        ({"secret": "hunter2"}, 422, "secret", "invalid_secret"),
+        ({"secret": "whsec_c2hvcnQ="}, 422, "secret", "invalid_secret"),
+        ({"secret": "whsec_" + "A" * 88}, 422, "secret", "invalid_secret"),
+        ({"secret": "whsec_ÄÖÜ"}, 422, "secret", "invalid_secret"),
+        ({"secret": 5}, 400, "secret", "invalid_type"),
+        ({"status": "active"}, 400, "status", "read_only"),
+        ({"colour": "red"}, 400, "colour", "unknown_field"),
+    ],
+)
+async def test_bad_input_is_refused_and_changes_nothing(
+    api: Api, change: dict[str, Any], status: int, field: str, code: str
+) -> None:
+    before = (await api.get("/v1/webhooks")).body
+    answer = await api.post("/v1/webhooks", {"url": URL, "events": ["lead.created"], **change})
+    assert answer.status == status, answer.body
+    assert [(f["field"], f["code"]) for f in answer.error["details"]] == [(field, code)]
+    assert (await api.get("/v1/webhooks")).body == before
+
+
+async def test_all_faults_are_named_at_once(api: Api) -> None:
+    answer = await api.post("/v1/webhooks", {"url": "x", "events": ["y"], "secret": "z", "w": 1})
+    assert answer.status == 400
+    fields = [fault["field"] for fault in answer.error["details"]]
+    assert sorted(fields) == ["events.0", "secret", "url", "w"]
+
+
+async def test_a_name_that_resolves_to_this_machine_is_refused_in_production(
+    settings: Settings, api: Api
+) -> None:
+    async with serve_api(replace(settings, webhook_allow_private=False)) as url:
+        strict = Api(url, api.session, api.tenant, api.key)
+        for target in ("https://localhost/", "https://127.0.0.1/", "https://[::1]/"):
+            answer = await strict.post("/v1/webhooks", {"url": target, "events": ["lead.created"]})
+            assert answer.status == 422, target
+            assert answer.error["details"][0]["code"] == "blocked_address"
+        plain = await strict.post(
+            "/v1/webhooks", {"url": "http://8.8.8.8/", "events": ["lead.created"]}
+        )
+        assert plain.error["details"][0]["code"] == "invalid_url"
+
+
+async def test_without_secret_key_the_answer_says_what_is_missing(
+    settings: Settings, api: Api
+) -> None:
+    async with serve_api(replace(settings, secret_key=None)) as url:
+        keyless = Api(url, api.session, api.tenant, api.key)
+        answer = await keyless.post("/v1/webhooks", {"url": URL, "events": ["lead.created"]})
+        assert (answer.status, answer.error["code"]) == (503, "unavailable")
+        assert "SECRET_KEY" in answer.error["message"]
+
+
+async def test_the_same_event_named_twice_counts_once(api: Api) -> None:
+    endpoint_id = await make(api, events=["lead.created", "lead.deleted", "lead.created"])
+    found = (await api.get(f"/v1/webhooks/{endpoint_id}")).json
+    assert found["events"] == ["lead.created", "lead.deleted"]
