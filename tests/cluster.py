@@ -52,7 +52,7 @@ BEGIN
         IF filled THEN changed := changed || each.name::text; END IF;
     END LOOP;
     IF changed <> '{}' THEN
-        EXECUTE 'TRUNCATE ' || array_to_string(changed, ', ');
+        EXECUTE 'TRUNCATE ' || array_to_string(changed, ', ') || ' CASCADE';  -- to empty ones
     END IF;
     FOR each IN SELECT c.relname AS name, string_agg(quote_ident(a.attname), ', ') AS columns
         FROM pg_class c JOIN pg_attribute a ON a.attrelid = format('public.%I', c.relname)::regclass

@@ -1,0 +1,332 @@
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from service import cli
+from service.datafolder import write_secret
+from service.db import Pool
+from service.dev_addresses import write_addresses
+from service.first_key import ensure_tenant
+from service.keys import hash_key
+from sql.connection import connect
+from sql.migrate import read_migrations
+from tests.cluster import Cluster
+
+SECRET_KEY = "A" * 43 + "="
+UNREACHABLE = "postgresql://leadlog:geheim@127.0.0.1:1/leadlog"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> list[list[str]]:
+        return [line.split("\t") for line in self.out.splitlines()]
+
+    @property
+    def sentence(self) -> str:
+        """The only line of an error."""
+        (line,) = self.err.splitlines()
+        assert self.code == 1
+        assert line.startswith("leadlog: ")
+        return line
+
+
+class Command:
+    """`leadlog …` in this process, its output caught."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data_dir: Path
+    ) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "HOST", "PORT"):
+            monkeypatch.delenv(name, raising=False)
+        self.set("DATA_DIR", str(data_dir))
+
+    def set(self, name: str, value: str) -> None:
+        self._monkeypatch.setenv(name, value)
+
+    def __call__(self, *arguments: str) -> Ended:
+        self._monkeypatch.setattr(sys, "argv", ["leadlog", *arguments])
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        code = caught.value.code
+        return Ended(code if isinstance(code, int) else 0, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def bare(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Command:
+    """Nothing is set."""
+    return Command(monkeypatch, capsys, tmp_path)
+
+
+@pytest.fixture
+def leadlog(bare: Command, committed: Pool, database_url: str, redis_url: str) -> Command:
+    """Everything is set, and the database is emptied afterwards."""
+    assert committed is not None
+    bare.set("DATABASE_URL", database_url)
+    bare.set("REDIS_URL", redis_url)
+    bare.set("SECRET_KEY", SECRET_KEY)
+    return bare
+
+
+@pytest.fixture
+async def default_tenant(committed: Pool) -> int:
+    async with committed.acquire() as conn:
+        return await ensure_tenant(conn, "default")
+
+
+@pytest.fixture
+async def empty_url(cluster: Cluster) -> AsyncIterator[str]:
+    async with cluster.make_database(template="template0") as dsn:
+        yield dsn
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ["asyncpg", "redis", "uvicorn", "aiohttp", "structlog", "psutil", "starlette", "arq"]
+    code = f"import service.cli, sys; print(sorted(set({heavy}) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)  # noqa: S603
+    assert done.stdout.strip() == b"[]"
+
+
+def test_help_names_every_command(bare: Command) -> None:
+    ended = bare("--help")
+    assert ended.code == 0
+    for name in ("dev", "serve", "work", "migrate", "keys", "tenants", "doctor"):
+        assert f" {name} " in ended.out
+    assert "--end-with-parent" not in bare("dev", "--help").out
+
+
+def test_migrate_checks_then_applies(bare: Command, empty_url: str) -> None:
+    names = [migration.name for migration in read_migrations()]
+    bare.set("DATABASE_URL", empty_url)
+    checked = bare("migrate", "--check")
+    assert checked.rows == [["missing", name] for name in names]
+    assert "run `leadlog migrate`" in checked.sentence
+    assert bare("migrate").rows == [["applied", name] for name in names]
+    assert bare("migrate").out == ""
+    assert bare("migrate", "--check").code == 0
+
+
+def test_a_key_goes_alone_to_standard_output_and_is_listed_without_itself(
+    leadlog: Command, default_tenant: int
+) -> None:
+    assert default_tenant
+    made = leadlog("keys", "create", "CRM sync", "--scope", "read", "--mode", "test")
+    assert made.code == 0
+    key = made.out.strip()
+    assert key.startswith("sk_test_")
+    assert key not in made.err
+    assert "shown this once" in made.err
+    ((key_id, name, scope, mode, last4, *_),) = leadlog("keys", "list").rows
+    assert key_id in made.err
+    assert [name, scope, mode, last4] == ["CRM sync", "read", "test", key[-4:]]
+    listed = json.loads(leadlog("keys", "list", "--json").out)
+    assert listed["id"] == key_id
+    assert "key" not in listed
+
+
+@pytest.fixture
+def first_key(leadlog: Command, default_tenant: int) -> str:
+    assert default_tenant
+    return leadlog("keys", "create", "first", "--expires-in-days", "30").out.strip()
+
+
+def find_key_id(leadlog: Command, last4: str) -> str:
+    return next(row[0] for row in leadlog("keys", "list").rows if row[4] == last4)
+
+
+def ask(dsn: str, query: str, *arguments: Any) -> Any:
+    async def fetch() -> Any:
+        async with connect(dsn) as conn:
+            return await conn.fetchval(query, *arguments)
+
+    return asyncio.run(fetch())
+
+
+def test_a_rotated_key_works_on_for_the_grace(
+    leadlog: Command, first_key: str, database_url: str
+) -> None:
+    key_id = find_key_id(leadlog, first_key[-4:])
+    made = leadlog("keys", "rotate", key_id, "--grace-seconds", "60").out.strip()
+    assert made.startswith("sk_live_")
+    assert made != first_key
+    left = "SELECT extract(epoch FROM expires_at - now()) FROM api_key WHERE hash = $1"
+    assert 50 < ask(database_url, left, hash_key(first_key)) <= 60
+    assert len(leadlog("keys", "list").rows) == 2
+
+
+def test_a_revoked_key_is_gone(leadlog: Command, first_key: str) -> None:
+    key_id = find_key_id(leadlog, first_key[-4:])
+    assert leadlog("keys", "revoke", key_id).code == 0
+    assert leadlog("keys", "list").rows == []
+    for command in ("revoke", "rotate"):
+        assert f"no working key '{key_id}'" in leadlog("keys", command, key_id).sentence
+
+
+def test_keys_of_one_tenant_are_out_of_reach_of_another(leadlog: Command, first_key: str) -> None:
+    assert leadlog("tenants", "create", "other").code == 0
+    key_id = find_key_id(leadlog, first_key[-4:])
+    assert "no working key" in leadlog("keys", "revoke", key_id, "--tenant", "other").sentence
+    assert leadlog("keys", "list", "--tenant", "other").rows == []
+
+
+def test_tenants_are_made_once_and_listed(leadlog: Command, first_key: str) -> None:
+    assert first_key
+    assert leadlog("tenants", "create", "acme").code == 0
+    assert "tenant named 'acme' already" in leadlog("tenants", "create", "acme").sentence
+    rows = leadlog("tenants", "list").rows
+    assert [(name, keys) for _, name, keys, _ in rows] == [("default", "1"), ("acme", "0")]
+    assert "no tenant named 'nobody'" in leadlog("keys", "list", "--tenant", "nobody").sentence
+
+
+def test_a_terminal_gets_a_table_and_none_of_a_names_control_characters(
+    leadlog: Command,
+) -> None:
+    leadlog("tenants", "create", "red\x1b[31m\tand\nmore")
+    assert leadlog("tenants", "list").rows[0][1] == "red [31m and more"
+    shown = run_on_terminal("tenants", "list")
+    assert "activeKeys" in shown
+    assert "red [31m and more" in shown
+
+
+def run_on_terminal(*arguments: str) -> str:
+    """What a person would see."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-m", "service.cli", *arguments], stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other side is closed
+        while part := os.read(ours, 65536):
+            seen += part
+    os.close(ours)
+    assert process.wait() == 0
+    return seen.decode()
+
+
+def test_doctor_finds_nothing_wrong(leadlog: Command) -> None:
+    ended = leadlog("doctor", "--json")
+    found = {row["check"]: row for row in map(json.loads, ended.out.splitlines())}
+    assert [row for row in found.values() if row["state"] != "ok"] == []
+    assert ended.code == 0
+    assert found["database"]["found"].startswith("PostgreSQL 18.")
+    assert found["Redis"]["found"].startswith("Valkey 9.")
+    assert set(found) == {
+        "settings", "SECRET_KEY", "database", "migrations", "extensions", "clock", "Redis",
+        "maxmemory-policy",
+    }  # fmt: skip
+
+
+def advice_of(ended: Ended) -> dict[str, str]:
+    assert ended.code == 1
+    return {check: advice for state, check, _, advice in ended.rows if state == "WRONG"}
+
+
+def test_doctor_says_what_is_missing(bare: Command) -> None:
+    advice = advice_of(bare("doctor"))
+    assert advice["SECRET_KEY"].startswith("Set SECRET_KEY to 32 random bytes")
+    assert advice["database"].startswith("DATABASE_URL is not set")
+    assert advice["Redis"].startswith("REDIS_URL is not set")
+
+
+def test_doctor_says_what_cannot_be_reached(bare: Command) -> None:
+    bare.set("DATABASE_URL", UNREACHABLE)
+    bare.set("REDIS_URL", "redis://:geheim@127.0.0.1:1")
+    ended = bare("doctor")
+    assert "check DATABASE_URL" in advice_of(ended)["database"]
+    assert "Check REDIS_URL" in advice_of(ended)["Redis"]
+    assert "geheim" not in ended.out
+
+
+def test_doctor_says_what_settings_are_wrong(leadlog: Command) -> None:
+    leadlog.set("SECRET_KEY", "short")
+    assert "SECRET_KEY" in advice_of(leadlog("doctor"))
+    leadlog.set("PORT", "high")
+    assert "PORT='high'" in leadlog("doctor").rows[0][2]
+
+
+def test_doctor_asks_for_missing_migrations(leadlog: Command, empty_url: str) -> None:
+    leadlog.set("DATABASE_URL", empty_url)
+    assert advice_of(leadlog("doctor"))["migrations"] == "Run `leadlog migrate`."
+
+
+def test_doctor_minds_a_redis_that_drops_data(leadlog: Command, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        assert "maxmemory-policy" in advice_of(leadlog("doctor"))
+    finally:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("migrate",),
+        ("migrate", "--check"),
+        ("keys", "list"),
+        ("tenants", "create", "x"),
+    ],
+)
+def test_an_unreachable_database_is_one_sentence(bare: Command, arguments: list[str]) -> None:
+    assert "DATABASE_URL is not set" in bare(*arguments).sentence
+    bare.set("DATABASE_URL", UNREACHABLE)
+    sentence = bare(*arguments).sentence
+    assert "The database leadlog on 127.0.0.1:1 cannot be reached" in sentence
+    assert "geheim" not in sentence
+
+
+def test_a_schema_that_is_behind_is_one_sentence(bare: Command, empty_url: str) -> None:
+    bare.set("DATABASE_URL", empty_url)
+    assert "run `leadlog migrate` first" in bare("keys", "list").sentence
+
+
+@pytest.mark.parametrize("command", ["serve", "work"])
+def test_a_part_alone_needs_its_addresses(bare: Command, command: str) -> None:
+    assert "DATABASE_URL is not set" in bare(command).sentence
+    bare.set("DATABASE_URL", UNREACHABLE)
+    assert "REDIS_URL is not set" in bare(command).sentence
+
+
+def test_serve_says_when_its_port_is_taken(leadlog: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        assert f"Port {port} on 127.0.0.1 is taken" in leadlog("serve", "--port", port).sentence
+
+
+def test_commands_find_the_servers_of_a_running_dev(
+    bare: Command, tmp_path: Path, database_url: str, redis_url: str
+) -> None:
+    write_addresses(tmp_path, database_url, redis_url)
+    assert bare("tenants", "list").code == 0
+    assert bare("doctor").code == 0
+
+
+def test_addresses_that_others_could_have_planted_are_refused(
+    bare: Command, tmp_path: Path, database_url: str
+) -> None:
+    write_secret(tmp_path / "dev.env", f"DATABASE_URL={database_url}")
+    (tmp_path / "dev.env").chmod(0o666)
+    assert "can be read by others" in bare("tenants", "list").sentence
