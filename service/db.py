@@ -1,7 +1,8 @@
 """The pool, and what it means when the database is away."""
 
 import asyncio
-from typing import TypeAlias
+import time
+from typing import Any, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -17,12 +18,16 @@ DATABASE_AWAY: tuple[type[Exception], ...] = (
     asyncio.TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server had just ended the connection
     asyncpg.CannotConnectNowError,
     asyncpg.OperatorInterventionError,  # shutdown, crash of another backend, statement_timeout
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.ReadOnlySQLTransactionError,  # a standby, just promoted elsewhere
 )
 """Errors that say nothing about the request: the same request may succeed in a moment."""
+
+CONNECT_TIMEOUT_S = 3.0
+PROBE_PAUSE_S = 0.25
 
 
 async def create_pool(
@@ -38,7 +43,8 @@ async def create_pool(
         max_size=size or settings.db_pool_size,
         max_inactive_connection_lifetime=300.0,
         command_timeout=settings.statement_timeout_s + 5,
-        timeout=5.0,
+        timeout=CONNECT_TIMEOUT_S,
+        connect=Connector().connect,
         reset=_keep_session,
         server_settings={
             "application_name": application,
@@ -49,6 +55,34 @@ async def create_pool(
             "TimeZone": "UTC",
         },
     )
+
+
+class Connector:
+    """Opens connections.
+
+    While the database is away one caller at a time finds out whether it is back, and all others
+    fail at once: an outage is answered, not waited for.
+    """
+
+    def __init__(self) -> None:
+        self._failed_at: float | None = None
+        self._probing = False
+
+    async def connect(self, *args: Any, **kwargs: Any) -> asyncpg.Connection:
+        """As asyncpg.connect; every failure is a ConnectionError."""
+        if self._failed_at is not None:
+            if self._probing or time.monotonic() - self._failed_at < PROBE_PAUSE_S:
+                raise ConnectionError("the database could not be reached a moment ago")
+            self._probing = True
+        try:
+            conn: asyncpg.Connection = await asyncpg.connect(*args, **kwargs)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            self._failed_at = time.monotonic()
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._probing = False
+        self._failed_at = None
+        return conn
 
 
 async def _keep_session(_: Connection) -> None:
