@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fmt lint type migrate lock clean
+.PHONY: help install run test bench check fmt lint type migrate lock clean
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
@@ -15,6 +15,9 @@ run: $(RUN) ## Run all of Leadlog here; HOST, PORT, DATA_DIR, DATABASE_URL, REDI
 
 test: $(DEV) ## Run all tests, on a PostgreSQL and a Valkey of their own
 	@$(BIN)/pytest
+
+bench: $(DEV) ## Measure against FastAPI, Starlette and pgbench; ARGS='--help' tells what else it can
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 check: lint type ## Run what CI runs before the tests
 

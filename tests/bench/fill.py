@@ -1,0 +1,105 @@
+"""Fills a database with plausible leads, the same ones every time, inside PostgreSQL.
+
+Lead n has the id `lead_01J` and n in 23 digits, so that a load script can name any of them. In a
+million leads a word of FEW is in about a thousand, a word of MANY in 50,000 and more.
+"""
+
+from service.db import Connection
+
+BATCH = 20_000
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+FIRST = _words(
+    "James Mary Robert Patricia John Jennifer Michael Linda David Elizabeth William Barbara "
+    "Richard Susan Joseph Jessica Thomas Sarah Carlos Maria Christopher Karen Daniel Lisa Matthew "
+    "Nancy Anthony Betty Mark Sandra Jürgen Søren Zoë François Ángela Łukasz Иван Ольга Δημήτρης "
+    "伟 敏 静 さくら 健太 محمد فاطمة Noa Yael Aarav Priya Ngọc Minh"
+)
+LAST_BEGINS = _words(
+    "Ander Berg Carl Dahl Eck Falk Gold Hart Isen Jost Kron Lind Mark Nord Oster Pfeil Quist Rosen "
+    "Stein Thal Ulm Vogel Wald Zimmer Alder Brook Crane Dun Elling Fair Green Hazel Kings Lang "
+    "Marl Ox"
+)
+LAST_ENDS = _words(
+    "son mann ström feld wood ley ton ford ham bach er quist gren holm by worth stad hurst mere "
+    "dale croft field burn low ridge well shaw cote grove land"
+)
+COMPANY_BEGINS = _words(
+    "Acme Globex Initech Umbrella Stark Hooli Vandelay Soylent Nova Delta Blue Bright Quantum "
+    "Cloud Logic Micro Omni Trans Euro Pacific Atlantic Summit Pioneer Apex Vertex Zenith North "
+    "South River Stone"
+)
+COMPANY_ENDS = (
+    *("Solutions",) * 8, *("Systems",) * 7, *("Partners",) * 6,
+    *("Labs", "Group", "Logistics", "Health", "Foods", "Energy", "Media", "Robotics", "Analytics"),
+    *("Software", "Security", "Networks", "Capital", "Motors", "Studios", "Textiles", "Pharma"),
+    *("Optics", "Shipping", "Airways", "Chemicals", "Insurance", "Hotels", "Farms", "Mining"),
+)  # fmt: skip
+TITLES = ("CEO", "CTO", "VP of Sales", "Head of Marketing", "Founder", "Buyer", "Leiterin Vertrieb",
+          "営業部長", "Account Manager", "Software Engineer")  # fmt: skip
+FREE_MAIL = ("gmail.com", "outlook.com", "web.de", "yahoo.co.jp")
+FEW = tuple(f"{begin}{end}".lower() for begin, end in zip(LAST_BEGINS, LAST_ENDS, strict=False))
+MANY = ("solutions", "systems", "partners")
+
+_LEADS = """
+INSERT INTO lead (
+    tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
+    custom_fields, assigned_to, score, first_seen_at, last_active_at, created_at, updated_at)
+SELECT $1::bigint, true, 'lead_01J' || lpad(n::text, 23, '0'), m.email, m.email,
+    m.first || ' ' || m.last, m.company, ($8::text[])[1 + d[5] % cardinality($8::text[])],
+    '+1-555-' || lpad((d[6] % 10000)::text, 4, '0'),
+    (ARRAY['new', 'new', 'new', 'qualified', 'contacted', 'converted', 'lost'])[1 + d[7] % 7],
+    (ARRAY['api', 'api', 'chat', 'form', 'import'])[1 + d[8] % 5],
+    (ARRAY['{}', '{inbound}', '{inbound,startup}', '{enterprise,trial,newsletter}'
+        ])[1 + d[9] % 4]::text[],
+    format('{"industry":"%s","teamSize":"%s"}',
+        (ARRAY['SaaS', 'FinTech', 'Logistics', 'Health', 'Retail'])[1 + d[10] % 5],
+        (ARRAY['1-9', '10-25', '50-100', '500+'])[1 + d[11] % 4])::json,
+    CASE WHEN d[12] % 3 = 0 THEN 'user_' || d[12] % 40 END,
+    least(d[13] % 101, d[14] % 101), m.at, m.later, m.at, m.later
+FROM generate_series($2::bigint, $3::bigint) AS n
+CROSS JOIN LATERAL (
+    -- Numbers that look random and are the same in every run.
+    SELECT array_agg(hashint8extended(n, seed) & 2147483647 ORDER BY seed) AS d
+    FROM generate_series(1, 16) AS seed
+) AS dice
+CROSS JOIN LATERAL (
+    SELECT ($4::text[])[1 + d[1] % cardinality($4::text[])] AS first,
+        ($5::text[])[1 + d[2] % cardinality($5::text[])]
+            || ($6::text[])[1 + d[3] % cardinality($6::text[])] AS last,
+        ($7::text[])[1 + d[4] % cardinality($7::text[])] AS company,
+        date_trunc('milliseconds',
+            now() - interval '700 days' * (1 - n::double precision / $10::bigint)) AS at,
+        ($9::text[])[1 + d[15] % cardinality($9::text[])] AS free
+) AS drawn
+CROSS JOIN LATERAL (
+    SELECT first, last, company, at,
+        date_trunc('milliseconds', at + (now() - at) * ((d[16] % 1000) / 1000.0)) AS later,
+        translate(lower(last), 'ö', 'o') || '.' || n || '@' || CASE WHEN d[16] % 5 < 2 THEN free
+            ELSE replace(lower(company), ' ', '') || '.com' END AS email
+) AS m
+"""
+_TIMELINE = """
+INSERT INTO timeline (tenant_id, live, lead_id, version, event_id, type, at, summary, actor)
+SELECT tenant_id, live, id, 1, 'evt_' || substr(id, 6), 'lead.created', created_at,
+    'Lead created', 'key_bench'
+FROM lead WHERE tenant_id = $1 ORDER BY id
+"""
+
+
+async def fill_leads(conn: Connection, tenant_id: int, count: int) -> None:
+    """`count` leads of a tenant in live mode, each with the first entry of its timeline."""
+    companies = [f"{begin} {end}" for begin in COMPANY_BEGINS for end in COMPANY_ENDS]
+    for first in range(1, count + 1, BATCH):
+        last = min(first + BATCH - 1, count)
+        await conn.execute(
+            _LEADS, tenant_id, first, last, FIRST, LAST_BEGINS, LAST_ENDS, companies, TITLES,
+            FREE_MAIL, count, timeout=300,
+        )  # fmt: skip
+    await conn.execute(_TIMELINE, tenant_id, timeout=300)
+    for table in ("lead", "timeline"):  # plans and the visibility map as after a quiet night
+        await conn.execute(f"VACUUM (ANALYZE) {table}", timeout=300)

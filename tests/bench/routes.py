@@ -1,0 +1,89 @@
+"""Which paths each workload asks for, and whether a server answers them at all."""
+
+import json
+import secrets
+from typing import Any
+
+import aiohttp
+
+from tests.bench.fill import FEW, MANY
+from tests.bench.plan import Workload
+from tests.bench.programs import LoadError
+from tests.bench.targets import Target
+
+LIMIT = 25
+DEEP_PAGE = 10_000
+STRIDE = 100
+"""The pages that lead to the deep one are the largest that there are."""
+
+
+class UnservedError(LoadError):
+    """A server does not answer a workload's request; the message says how it answered."""
+
+
+async def find_paths(workload: Workload, target: Target) -> list[str]:
+    """The paths of a workload that asks for a list of them; one request proves that it works.
+
+    Raises UnservedError if it does not.
+    """
+    headers = {"Authorization": f"Bearer {target.database.key}"}
+    async with aiohttp.ClientSession(target.url, headers=headers) as session:
+        if workload.kind == "paths":
+            return await _choose_paths(workload.name, session, target.database.leads)
+        lead = f"/v1/leads/lead_01J{1:023d}"
+        match workload.kind:
+            case "get":
+                await _ask(session, "GET", lead)
+            case "patch":
+                await _ask(session, "PATCH", lead, {"title": "Director"})
+            case "post":
+                address = f"probe.{secrets.token_hex(8)}@acme-corp.com"
+                await _ask(session, "POST", "/v1/leads", {"email": address})
+        return []
+
+
+async def _choose_paths(name: str, session: aiohttp.ClientSession, leads: int) -> list[str]:
+    match name:
+        case "deep":
+            cursor = await _find_cursor(session, min(LIMIT * DEEP_PAGE, leads) - LIMIT)
+            return [f"/v1/leads?limit={LIMIT}&cursor={cursor}"]
+        case "search_few" | "search_many":
+            words = FEW if name == "search_few" else MANY
+            paths = [f"/v1/leads/search?q={word}&limit={LIMIT}" for word in words]
+        case _:
+            paths = [f"/v1/leads?limit={LIMIT}"]
+    await _ask(session, "GET", paths[0])
+    return paths
+
+
+async def _find_cursor(session: aiohttp.ClientSession, rows: int) -> str:
+    """The cursor behind so many rows, found as a client would: page by page."""
+    cursor = ""
+    left = rows
+    while left > 0:
+        limit = min(STRIDE, left)
+        after = f"&cursor={cursor}" if cursor else ""
+        page = await _ask(session, "GET", f"/v1/leads?limit={limit}{after}")
+        cursor = page["pagination"].get("nextCursor")
+        if not cursor:
+            raise UnservedError("the list's pages have no nextCursor")
+        left -= limit
+    return cursor
+
+
+async def count_matches(target: Target, paths: list[str]) -> list[int]:
+    """The `total` of each path."""
+    headers = {"Authorization": f"Bearer {target.database.key}"}
+    async with aiohttp.ClientSession(target.url, headers=headers) as session:
+        return [(await _ask(session, "GET", path))["pagination"]["total"] for path in paths]
+
+
+async def _ask(session: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> Any:
+    sent = None if body is None else json.dumps(body)
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    async with session.request(method, path, data=sent, headers=headers) as response:
+        answer = await response.read()
+        if not response.ok:
+            route = path.partition("?")[0]
+            raise UnservedError(f"{method} {route} is answered with {response.status}")
+        return json.loads(answer)

@@ -1,0 +1,136 @@
+"""The servers that are measured, each with the command line and environment of production."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from service.first_key import ensure_secret_key
+from service.launch import build_command
+from service.processes import Child, read_last_line
+from service.supervisor import PROJECT
+from tests.bench.plan import Contestant
+from tests.bench.programs import LoadError
+from tests.bench.stage import Database, Stage
+
+READY_WITHIN_S = 60.0
+READY_POLL_S = 0.05
+PEER_NEEDS = ("fastapi", "sqlalchemy", "orjson")
+NO_PEER = (
+    "The peer is left out: it needs the packages of the extra `bench` "
+    "(pip install 'leadlog[bench]')."
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A running server and the database behind it."""
+
+    url: str
+    database: Database
+    child: Child
+    log: Path
+
+
+Targets = dict[tuple[Contestant, int], Target]
+"""By contestant and number of leads."""
+
+
+async def start_targets(stage: Stage, wanted: Iterable[tuple[Contestant, int]]) -> Targets:
+    """Starts every server that is wanted; returns when all are ready."""
+    targets: Targets = {}
+    for contestant, leads in wanted:
+        database = stage.databases[leads]
+        is_peer = contestant == "peer-1"
+        if contestant != "pgbench" and (not is_peer or await prepare_peer(stage, database)):
+            targets[contestant, leads] = start_target(stage, contestant, database)
+    for target in targets.values():
+        await wait_until_ready(target)
+    return targets
+
+
+async def prepare_peer(stage: Stage, database: Database) -> bool:
+    """Makes the peer's tables; False if its packages are missing."""
+    if not all(find_spec(name) for name in PEER_NEEDS):
+        stage.note(NO_PEER)
+        return False
+    from tests.bench.peer import create_engine  # noqa: PLC0415  # its packages are optional
+    from tests.bench.peer_tables import make_tables  # noqa: PLC0415
+
+    engine = create_engine(database.dsn)
+    await make_tables(engine)
+    await engine.dispose()
+    return True
+
+
+def start_target(stage: Stage, contestant: Contestant, database: Database) -> Target:
+    app, processes = contestant.split("-")
+    port = find_free_port()
+    if app == "service":
+        address = ["--host", "127.0.0.1", "--port", str(port), "--workers", processes]
+        arguments = ["service.cli", "serve", *address]
+    else:
+        arguments = ["tests.bench.serve", app, str(port), processes]
+    name = f"{contestant}-{database.leads}"
+    child = start_child(stage, name, arguments, database)
+    return Target(f"http://127.0.0.1:{port}", database, child, stage.folder / f"{name}.log")
+
+
+def start_workers(stage: Stage, database: Database) -> None:
+    """`leadlog work` beside the servers."""
+    arguments = ["service.cli", "work"]
+    start_child(stage, f"work-{database.leads}", arguments, database)
+
+
+def start_child(stage: Stage, name: str, arguments: list[str], database: Database) -> Child:
+    """A process in the environment that `leadlog dev` would give it; its log goes to a file."""
+    metrics = stage.folder / f"metrics-{name}"
+    metrics.mkdir()
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONPATH": str(PROJECT),
+        "SECRET_KEY": ensure_secret_key(stage.folder / "secret.key"),
+        **stage.environ,
+        "DATABASE_URL": database.dsn,
+        "REDIS_URL": stage.valkey.url,
+        "DATA_DIR": str(stage.folder),
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+    }
+    argv = build_command([sys.executable, "-P", "-m", *arguments], signal.SIGTERM)
+    child = Child(argv, cwd=stage.folder, env=env, log=stage.folder / f"{name}.log")
+    stage.children.append(child)
+    return child
+
+
+def find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+async def wait_until_ready(target: Target) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while not await is_ready(target.url):
+        if target.child.poll() is not None or time.monotonic() > deadline:
+            raise LoadError(f"{target.log.stem} did not come up: {read_last_line(target.log)}.")
+        await asyncio.sleep(READY_POLL_S)
+
+
+async def is_ready(url: str) -> bool:
+    host, port = url.removeprefix("http://").split(":")
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(5):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                head = f"GET /health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+                writer.write(head.encode())
+                return b" 200 " in await reader.readline()
+            finally:
+                writer.close()
+    return False

@@ -1,0 +1,104 @@
+"""The comparison is fair only as long as both answer the same."""
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+import uvicorn
+
+from service.db import Pool
+from service.settings import Settings
+from tests.bench.fill import FEW, MANY, fill_leads
+from tests.bench.peer import create_app, create_engine
+from tests.bench.peer_tables import SCHEMA, make_tables
+from tests.factories import Tenant, make_tenant
+from tests.serving import Api, Server, serve_api
+
+COUNT = 1_000
+LEAD = f"/v1/leads/lead_01J{7:023d}"
+MOVED = {"updatedAt", "lastActiveAt"}
+
+
+@pytest.fixture
+async def filled(committed: Pool) -> Tenant:
+    async with committed.acquire() as conn:
+        tenant = await make_tenant(conn)
+        await fill_leads(conn, tenant.id, COUNT)
+    return tenant
+
+
+@pytest.fixture
+async def api(settings: Settings, filled: Tenant) -> AsyncIterator[Api]:
+    """The service."""
+    async with serve_api(settings) as url, aiohttp.ClientSession() as session:
+        yield Api(url, session, filled, filled.key())
+
+
+@pytest.fixture
+async def rival(
+    api: Api, database_url: str, admin_conn: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Api]:
+    """The peer, with the same leads and keys in its own tables."""
+    engine = create_engine(database_url)
+    await make_tables(engine)
+    await engine.dispose()
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    server = Server(uvicorn.Config(create_app(), log_config=None, lifespan="on", ws="none"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started:
+            if serving.done():
+                serving.result()
+            await asyncio.sleep(0.005)
+        yield replace(api, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        server.should_exit = True
+        await serving
+    await admin_conn.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
+
+
+def read_alike(body: bytes) -> dict[str, Any]:
+    """A body without what may differ: three zeros more in a time, and the time of a change."""
+    fields: dict[str, Any] = json.loads(re.sub(rb"(\.\d{3})000Z", rb"\1Z", body))
+    return {name: value for name, value in fields.items() if name not in MOVED}
+
+
+async def test_the_peer_answers_as_the_service_does(api: Api, rival: Api) -> None:
+    ours, theirs = await api.get(LEAD), await rival.get(LEAD)
+    assert read_alike(theirs.body) == read_alike(ours.body)
+    assert len(theirs.json["timeline"]) == 1
+
+    change = {"title": "Director", "customFields": {"industry": None, "budget": 5}}
+    ours, theirs = await api.patch(LEAD, change), await rival.patch(LEAD, change)
+    assert read_alike(theirs.body) == read_alike(ours.body)
+    assert theirs.json["customFields"]["budget"] == 5
+
+
+async def test_the_peer_keeps_the_promises_that_cost(rival: Api, committed: Pool) -> None:
+    body = {"email": "Ana@acme-corp.com", "customFields": {"a": 1}}
+    made = await rival.post("/v1/leads", body)
+    taken = await rival.post("/v1/leads", body | {"email": "ana@acme-corp.com"})
+    assert (made.status, taken.status) == (201, 409)
+    assert taken.json["detail"]["existingLeadId"] == made.json["id"]
+    events = await committed.fetch(f"SELECT lead_id, type FROM {SCHEMA}.outbox")
+    assert [tuple(event) for event in events] == [(made.json["id"], "lead.created")]
+    assert (await rival.get("/v1/leads/lead_none")).status == 404
+    assert (await rival.with_key("sk_live_" + "x" * 32).get(LEAD)).status == 401
+    assert (await rival.as_("read").post("/v1/leads", body)).status == 403
+
+
+async def test_a_filled_table_has_known_ids_and_words(filled: Tenant, committed: Pool) -> None:
+    rows = await committed.fetch(
+        "SELECT id, name, company FROM lead WHERE tenant_id = $1", filled.id
+    )
+    assert {row["id"] for row in rows} == {f"lead_01J{n:023d}" for n in range(1, COUNT + 1)}
+    words = [word for row in rows for word in f"{row['name']} {row['company']}".lower().split()]
+    assert all(words.count(word) > 0.05 * COUNT for word in MANY)
+    assert max(words.count(word) for word in FEW) < 0.01 * COUNT
+    assert set(FEW) & set(words)
