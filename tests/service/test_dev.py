@@ -1,11 +1,11 @@
 import asyncio
 import os
-import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -56,79 +56,56 @@ async def refuse(run: DevRun) -> str:
     return run.lines[-1]
 
 
-async def test_a_start_tells_where_it_is_and_ends_without_a_trace(folder: Path, port: int) -> None:
-    async with start_dev(folder, port) as run:
-        await run.wait_for(f"Leadlog is ready at http://127.0.0.1:{port}")
-        key_line = await run.wait_for("Admin key: sk_live_")
-        assert run.key in key_line
-        assert (folder / "admin.key").read_text() == f"{run.key}\n"
+@pytest.fixture(scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[DevRun]:
+    """A run that is ready, in a folder whose name needs quoting in a shell."""
+    folder = tmp_path_factory.mktemp("dev") / "it's a $(odd) folder"
+    async with start_dev(folder, find_free_port()) as run:
         await run.wait_until_ready()
-        for path in (folder / "admin.key", folder / "secret.key", folder / "dev.env"):
-            assert mode_of(path) == 0o600
-        for path in (folder, folder / "postgres", folder / "valkey", folder / "metrics"):
-            assert mode_of(path) == 0o700
-        family = run.family()
-        assert len(family) > 5
-        since = time.monotonic()
-        assert await run.stop() == 0
-        assert time.monotonic() - since < 10
-        await wait_gone(family, within_s=0.5)
-        assert run.lines[-1] == "Leadlog has stopped."
-        assert not (folder / "dev.env").exists()
+        yield run
+
+
+async def test_it_says_where_it_is_and_with_which_key(running: DevRun) -> None:
+    assert f"Leadlog is ready at {running.url}" in running.lines
+    assert any(running.key in line for line in running.lines if line.startswith("Admin key: sk_"))
+    assert (running.folder / "admin.key").read_text() == f"{running.key}\n"
+
+
+async def test_what_it_keeps_is_closed_to_others(running: DevRun) -> None:
+    for name in ("admin.key", "secret.key", "dev.env", "dev.lock", "postgres.log", "valkey.log"):
+        assert mode_of(running.folder / name) == 0o600, name
+    for name in (".", "postgres", "valkey", "metrics"):
+        assert mode_of(running.folder / name) == 0o700, name
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the printed lines need curl")
-async def test_the_printed_curl_lines_work_as_they_are(folder: Path, port: int) -> None:
-    async with start_dev(folder, port) as run:
-        await run.wait_until_ready()
-        lines = [line for line in run.lines if line.startswith("curl ")]
-        assert len(lines) == 3
-        for line in lines:
-            done = await asyncio.to_thread(
-                subprocess.run, ["sh", "-c", line], capture_output=True, check=False
-            )
-            assert done.returncode == 0
-            assert b"sarah@acmecorp.com" in done.stdout
+async def test_the_printed_curl_lines_work_as_they_are(running: DevRun) -> None:
+    lines = [line for line in running.lines if line.startswith("curl ")]
+    assert len(lines) == 3
+    for line in lines:
+        done = await asyncio.to_thread(
+            subprocess.run, ["sh", "-c", line], capture_output=True, check=False
+        )
+        assert done.returncode == 0
+        assert b"sarah@acmecorp.com" in done.stdout
 
 
-async def test_a_killed_run_starts_again_with_its_data_and_key(folder: Path, port: int) -> None:
-    async with start_dev(folder, port) as run:
-        await run.wait_until_ready()
-        lead = run.call("POST", "/v1/leads", LEAD)
-        key, family = run.key, run.family()
-        secret = (folder / "secret.key").read_text()
-        run.process.kill()
-        async with start_dev(folder, port) as second:
-            assert key in await second.wait_for("Admin key: ")
-            await second.wait_until_ready()
-            await wait_gone(family, within_s=0)
-            assert second.call("GET", f"/v1/leads/{lead['id']}")["email"] == LEAD["email"]
-            assert (folder / "secret.key").read_text() == secret
-            assert await second.stop(signal.SIGINT) == 0
+async def test_a_second_run_on_the_same_folder_is_refused(running: DevRun) -> None:
+    async with start_dev(running.folder, find_free_port()) as second:
+        sentence = await refuse(second)
+    assert f"Another `leadlog dev` (process {running.process.pid}) runs on the data" in sentence
+    assert running.call("GET", "/v1/api-keys")["data"]
 
 
-async def test_a_run_killed_with_all_its_servers_starts_again(folder: Path, port: int) -> None:
-    async with start_dev(folder, port) as run:
-        await run.wait_until_ready()
-        lead = run.call("POST", "/v1/leads", LEAD)
-        for process in run.family():
-            process.kill()
-        async with start_dev(folder, port) as second:
-            await second.wait_until_ready()
-            assert second.call("GET", f"/v1/leads/{lead['id']}")["email"] == LEAD["email"]
-
-
-async def test_a_part_that_dies_is_started_again(folder: Path, port: int) -> None:
-    async with start_dev(folder, port) as run:
-        await run.wait_until_ready()
-        run.find("work").kill()
-        await run.wait_for("The worker process was ended by SIGKILL; starting again in 0.5 s.")
-        run.find("serve").kill()
-        await run.wait_for("The API was ended by SIGKILL")
-        os.kill(int((folder / "postgres" / "postmaster.pid").read_text().split()[0]), 9)
-        await run.wait_for("PostgreSQL was ended by SIGKILL")
-        await asyncio.to_thread(wait_until_served, run)
-        assert await run.stop() == 0
+async def test_a_part_that_dies_is_started_again(running: DevRun) -> None:
+    running.find("work").kill()
+    await running.wait_for("The worker process was ended by SIGKILL; starting again in 0.5 s.")
+    running.find("serve").kill()
+    await running.wait_for("The API was ended by SIGKILL")
+    numbers = (running.folder / "postgres" / "postmaster.pid").read_text().split()
+    os.kill(int(numbers[0]), signal.SIGKILL)
+    await running.wait_for("PostgreSQL was ended by SIGKILL")
+    await asyncio.to_thread(wait_until_served, running)
 
 
 def wait_until_served(run: DevRun) -> None:
@@ -143,49 +120,68 @@ def wait_until_served(run: DevRun) -> None:
             return
 
 
-async def test_a_second_signal_ends_everything_at_once(folder: Path, port: int) -> None:
+async def test_a_killed_run_starts_again_with_its_data_and_key(folder: Path, port: int) -> None:
     async with start_dev(folder, port) as run:
         await run.wait_until_ready()
-        family = run.family()
-        worker = run.find("work")
-        worker.suspend()  # so that a gentle stop would take its time
-        run.process.send_signal(signal.SIGINT)
-        await run.wait_for("Stopping; once more Ctrl-C stops at once.")
-        since = time.monotonic()
-        assert await run.stop(signal.SIGINT) == 1
-        assert time.monotonic() - since < 2
-        await wait_gone(family, within_s=3)
+        lead = run.call("POST", "/v1/leads", LEAD)
+        key, family = run.key, run.family()
+        secret = (folder / "secret.key").read_text()
+        run.process.kill()
+        async with start_dev(folder, port) as second:
+            assert key in await second.wait_for("Admin key: ")
+            await second.wait_until_ready()
+            await wait_gone(family, within_s=0)
+            assert (folder / "secret.key").read_text() == secret
+            for process in second.family():
+                process.kill()
+            async with start_dev(folder, port) as third:
+                await third.wait_until_ready()
+                assert third.call("GET", f"/v1/leads/{lead['id']}")["email"] == LEAD["email"]
+                await check_gentle_stop(third, signal.SIGINT)
 
 
-async def test_a_part_that_hangs_does_not_delay_the_end(folder: Path, port: int) -> None:
+async def check_gentle_stop(run: DevRun, with_signal: signal.Signals) -> None:
+    family = run.family()
+    assert len(family) > 2
+    since = time.monotonic()
+    assert await run.stop(with_signal) == 0
+    assert time.monotonic() - since < 10
+    await wait_gone(family, within_s=0.5)
+    assert run.lines[-1] == "Leadlog has stopped."
+    assert not (run.folder / "dev.env").exists()
+
+
+async def test_a_part_that_hangs_delays_neither_the_end_nor_the_next_start(
+    folder: Path, port: int
+) -> None:
     async with start_dev(folder, port) as run:
         await run.wait_until_ready()
-        family = run.family()
         run.find("work").suspend()
-        since = time.monotonic()
-        assert await run.stop() == 0
-        assert time.monotonic() - since < 10
-        await wait_gone(family, within_s=0.5)
-
-
-async def test_a_second_run_on_the_same_folder_is_refused(folder: Path, port: int) -> None:
-    async with start_dev(folder, port) as run:
-        await run.wait_until_ready()
-        async with start_dev(folder, find_free_port()) as second:
-            sentence = await refuse(second)
-        assert f"Another `leadlog dev` (process {run.process.pid}) runs on the data" in sentence
-        assert run.call("POST", "/v1/leads", LEAD)["email"] == LEAD["email"]
-
-
-async def test_a_run_waits_for_one_that_is_stopping(folder: Path, port: int) -> None:
-    async with start_dev(folder, port) as run:
-        await run.wait_until_ready()
-        run.find("work").suspend()
-        run.process.send_signal(signal.SIGTERM)
-        await run.wait_for("Stopping")
+        stopping = asyncio.create_task(check_gentle_stop(run, signal.SIGTERM))
+        await asyncio.to_thread(wait_for_text, folder / "dev.lock", "stopping")
         async with start_dev(folder, port) as second:
             await second.wait_for("Waiting for the previous run to end.")
+            await stopping
             await second.wait_until_ready()
+            await check_forced_stop(second)
+
+
+def wait_for_text(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 10
+    while text not in path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+async def check_forced_stop(run: DevRun) -> None:
+    family = run.family()
+    run.find("work").suspend()  # a gentle stop would take its time
+    run.process.send_signal(signal.SIGINT)
+    await run.wait_for("Stopping; once more Ctrl-C stops at once.")
+    since = time.monotonic()
+    assert await run.stop(signal.SIGINT) == 1
+    assert time.monotonic() - since < 2
+    await wait_gone(family, within_s=3)
 
 
 async def test_a_port_in_use_is_one_sentence(folder: Path) -> None:
@@ -223,32 +219,15 @@ async def test_a_stray_link_in_the_data_folder_is_refused(linked_folder: Path, p
     assert mode_of(linked_folder.parent) == 0o700
 
 
-async def test_servers_of_ones_own_are_used(
-    folder: Path, port: int, cluster: Cluster, redis_url: str
-) -> None:
-    async with cluster.make_database(template="template0") as database_url:
-        env = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
-        async with start_dev(folder, port, env) as run:
-            await run.wait_until_ready()
-            assert run.call("POST", "/v1/leads", LEAD)["email"] == LEAD["email"]
-            assert not (folder / "postgres").exists()
-            assert not (folder / "valkey").exists()
-            assert await run.stop() == 0
-
-
-async def test_a_key_file_that_fits_no_key_is_replaced(
+async def test_servers_of_ones_own_are_used_and_a_key_that_fits_none_is_replaced(
     foreign_key_folder: Path, port: int, cluster: Cluster, redis_url: str
 ) -> None:
-    async with cluster.make_database() as database_url:
+    async with cluster.make_database(template="template0") as database_url:
         env = {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         async with start_dev(foreign_key_folder, port, env) as run:
             await run.wait_until_ready()
             assert run.key != "sk_live_foreign"
             assert run.call("POST", "/v1/leads", LEAD)["email"] == LEAD["email"]
-
-
-async def test_a_folder_with_odd_characters_works(tmp_path: Path, port: int) -> None:
-    async with start_dev(tmp_path / "it's a $(odd) folder", port) as run:
-        await run.wait_until_ready()
-        assert shlex.quote(str(run.folder / "admin.key")) in run.lines[-1]
-        assert run.call("POST", "/v1/leads", LEAD)["email"] == LEAD["email"]
+            assert not (foreign_key_folder / "postgres").exists()
+            assert not (foreign_key_folder / "valkey").exists()
+            await check_gentle_stop(run, signal.SIGTERM)
