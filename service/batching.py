@@ -36,6 +36,7 @@ class Batcher(Generic[Item, Result]):
         self._max_waiting = max_waiting
         self._lanes = lanes
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._in_flight = 0
         self._flights: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
@@ -44,20 +45,25 @@ class Batcher(Generic[Item, Result]):
             raise Unavailable("Too many requests are waiting for the database; try again shortly.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._flights) < self._lanes:
+        if self._in_flight < self._lanes:
+            self._in_flight += 1
             flight = asyncio.create_task(self._fly())
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
         return await future
 
     async def _fly(self) -> None:
-        while self._waiting:
-            count = min(len(self._waiting), self._max_batch)
-            entries = [self._waiting.popleft() for _ in range(count)]
-            # A caller that gave up before its turn is not served; one that gives up later is.
-            entries = [entry for entry in entries if not entry[1].done()]
-            if entries:
-                await self._settle(entries)
+        try:
+            while self._waiting:
+                count = min(len(self._waiting), self._max_batch)
+                entries = [self._waiting.popleft() for _ in range(count)]
+                # A caller that gave up before its turn is not served; one that gives up later is.
+                entries = [entry for entry in entries if not entry[1].done()]
+                if entries:
+                    await self._settle(entries)
+        finally:
+            # In the same step as the last look at the queue: what comes later needs a new flight.
+            self._in_flight -= 1
 
     async def _settle(self, entries: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
