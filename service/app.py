@@ -16,19 +16,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import sql
 from service.auth import Authenticator
 from service.db import DATABASE_AWAY, Pool, create_pool
+from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
 from service.docs_page import Page, render_page
 from service.edge import Edge
 from service.errors import Conflict, NotFound, Unprocessable
-from service.handlers import docs, health, keys, leads, scores, webhooks
+from service.handlers import deliveries, docs, health, keys, leads, scores, webhooks
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.leads import LeadStore
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPatch, NewLead
 from service.openapi import make_document
+from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
 from service.settings import Settings, load_settings
 from service.wakeups import Wakeups
+from service.webhook_changes import EndpointPatch, RotatedSecret
 from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 
 PREFIXES = ("/v1", "/api/v1")
@@ -65,8 +68,34 @@ API = [
               summary="List webhooks", reply=EndpointList),
     Operation(method="GET", path="/webhooks/{id}", handler=webhooks.get_webhook, scope="admin",
               summary="Get one webhook", reply=Endpoint),
+    Operation(method="PATCH", path="/webhooks/{id}", handler=webhooks.update_webhook, scope="admin",
+              summary="Change, pause or enable a webhook", body=EndpointPatch, reply=Endpoint,
+              errors=(Unprocessable,)),
     Operation(method="DELETE", path="/webhooks/{id}", handler=webhooks.delete_webhook,
               scope="admin", summary="Delete a webhook", status=204),
+    Operation(method="POST", path="/webhooks/{id}/rotate-secret",
+              handler=webhooks.rotate_webhook_secret, scope="admin",
+              summary="Make a new secret; the old one signs beside it for 24 hours",
+              reply=RotatedSecret),
+    Operation(method="POST", path="/webhooks/{id}/test", handler=deliveries.test_webhook,
+              scope="admin", summary="Send a test event", reply=DeliveryStarted, status=202,
+              errors=(Conflict,)),
+    Operation(method="GET", path="/webhooks/{id}/deliveries",
+              handler=deliveries.list_webhook_deliveries, scope="admin", summary="List deliveries",
+              query=DeliveryQuery, reply=DeliveryPage),
+    Operation(method="GET", path="/webhooks/{id}/deliveries/{deliveryId}",
+              handler=deliveries.get_webhook_delivery, scope="admin",
+              summary="Get a delivery with its attempts", reply=DeliveryDetail),
+    Operation(method="POST", path="/webhooks/{id}/deliveries/{deliveryId}/resend",
+              handler=deliveries.resend_webhook_delivery, scope="admin",
+              summary="Send a delivery again", reply=DeliveryStarted, status=202,
+              errors=(Conflict,)),
+    Operation(method="POST", path="/webhooks/{id}/replay", handler=deliveries.start_webhook_replay,
+              scope="admin", summary="Send again what was sent in a time range",
+              body=ReplayRequest, reply=Replay, status=202, errors=(Conflict, Unprocessable)),
+    Operation(method="GET", path="/webhooks/{id}/replays/{replayId}",
+              handler=deliveries.get_webhook_replay, scope="admin",
+              summary="See how far a replay has come", reply=Replay),
 ]
 """The API, under both prefixes. Where two paths fit, the first wins: search before {id}."""
 

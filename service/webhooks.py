@@ -13,9 +13,10 @@ from ulid import ULID
 
 import sql
 from service.db import Connection
-from service.errors import Fault, Unprocessable
+from service.errors import Fault, NotFound, Unavailable, Unprocessable
 from service.models import Input, Moment, Wire
-from service.secretbox import SecretBox
+from service.secretbox import SecretBox, make_box
+from service.settings import Settings, SettingsError
 from service.targets import (
     MAX_URL_LENGTH,
     BlockedAddressError,
@@ -157,6 +158,19 @@ async def _resolve(host: str) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
+def open_box(settings: Settings) -> SecretBox:
+    """The box for secrets; Unavailable, saying what is missing, where SECRET_KEY is."""
+    try:
+        return make_box(settings)
+    except SettingsError as error:
+        raise Unavailable(str(error), retry_after_s=60) from None
+
+
+def no_endpoint(endpoint_id: str) -> NotFound:
+    """404 for what is nobody's or somebody else's."""
+    return NotFound(f"There is no webhook with the id {endpoint_id}.")
+
+
 def make_owner(tenant_id: int, endpoint_id: str) -> str:
     """What a sealed secret or header belongs to; see service/secretbox.py."""
     return f"endpoint {endpoint_id} of tenant {tenant_id}"
@@ -192,6 +206,14 @@ async def list_endpoints(
     """All endpoints of a tenant and mode, or the one of this id."""
     rows = await conn.fetch(sql.endpoint_list, tenant_id, live, endpoint_id)
     return [_to_endpoint(dict(row)) for row in rows]
+
+
+async def get_endpoint(conn: Connection, tenant_id: int, live: bool, endpoint_id: str) -> Endpoint:
+    """Raises NotFound."""
+    found = await list_endpoints(conn, tenant_id, live, endpoint_id)
+    if not found:
+        raise no_endpoint(endpoint_id)
+    return found[0]
 
 
 async def delete_endpoint(conn: Connection, tenant_id: int, live: bool, endpoint_id: str) -> bool:

@@ -20,22 +20,23 @@ ORDER BY d.place;
 -- $1 of $2 the part of the lanes that is ours; $3 lanes and $4 how many more each may have in
 -- flight, $5 how many one that is not in $3; $6 lanes and $7 deliveries at most; $8 seconds of
 -- lease beyond the endpoint's timeout, $9 that timeout where it has none of its own in ms;
--- $10 whether deliveries that wait for another try may be claimed.
+-- $10 whether what yields to first attempts (retries, replays) may be claimed.
 -- A lane is what waits for one endpoint. The lanes that are due are found by skipping through the
 -- index, so what that costs depends on the number of lanes, not of deliveries. Of each lane we
 -- look at a few more than we take: one behind an unfinished earlier one of its lead stays, put off
 -- by a time that grows with its distance, so that it is not looked at again and again;
 -- delivery_settle_many calls it when its turn has come. At least one row: how many were put off.
 WITH RECURSIVE lane AS (
-    (SELECT d.endpoint_id, d.retried, d.due_at FROM delivery d WHERE d.leased_until IS NULL
-     ORDER BY d.endpoint_id, d.retried, d.due_at LIMIT 1)
+    (SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d WHERE d.leased_until IS NULL
+     ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1)
     UNION ALL
-    SELECT n.endpoint_id, n.retried, n.due_at FROM lane l CROSS JOIN LATERAL (
-        SELECT d.endpoint_id, d.retried, d.due_at FROM delivery d
-        WHERE d.leased_until IS NULL AND (d.endpoint_id, d.retried) > (l.endpoint_id, l.retried)
-        ORDER BY d.endpoint_id, d.retried, d.due_at LIMIT 1) AS n
+    SELECT n.endpoint_id, n.yields, n.due_at FROM lane l CROSS JOIN LATERAL (
+        SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d
+        WHERE d.leased_until IS NULL AND (d.endpoint_id, d.yields) > (l.endpoint_id, l.yields)
+        ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1) AS n
 ), open AS MATERIALIZED (
-    SELECT l.endpoint_id, l.retried, coalesce(k.want, $5::integer) AS want,
+    SELECT l.endpoint_id, l.yields,
+        least(coalesce(k.want, $5::integer), e.rate_limit) AS want,
         coalesce(e.timeout_ms, $9::integer) AS timeout_ms
     FROM lane l
     JOIN endpoint e ON e.id = l.endpoint_id AND e.status = 'active' AND e.skip_before IS NULL
@@ -44,15 +45,15 @@ WITH RECURSIVE lane AS (
         ON k.endpoint_id = l.endpoint_id
     WHERE l.due_at <= now() AND (h.closed_until IS NULL OR h.closed_until <= now())
       AND hashtextextended(l.endpoint_id, 0) & ($2::bigint - 1) = $1::bigint
-      AND coalesce(k.want, $5::integer) > 0 AND (NOT l.retried OR $10::boolean)
+      AND coalesce(k.want, $5::integer) > 0 AND (NOT l.yields OR $10::boolean)
     ORDER BY random() LIMIT $6
 ), found AS MATERIALIZED (
-    SELECT d.id, o.endpoint_id, o.retried, o.want, o.timeout_ms, d.due_at, d.version,
+    SELECT d.id, o.endpoint_id, o.yields, o.want, o.timeout_ms, d.due_at, d.version,
         head.version AS head_version, head.due_at AS head_due_at
     FROM open o
     CROSS JOIN LATERAL (
         SELECT c.id, c.lead_id, c.version, c.due_at FROM delivery c
-        WHERE c.endpoint_id = o.endpoint_id AND c.retried = o.retried
+        WHERE c.endpoint_id = o.endpoint_id AND c.yields = o.yields
           AND c.leased_until IS NULL AND c.due_at <= now()
         ORDER BY c.due_at, c.id LIMIT o.want * 2 + 8
         FOR UPDATE SKIP LOCKED
@@ -64,24 +65,30 @@ WITH RECURSIVE lane AS (
         ORDER BY p.version, p.id LIMIT 1
     ) AS head ON d.version IS NOT NULL
 ), ranked AS (
-    SELECT f.id, f.timeout_ms, f.want,
-        row_number() OVER (PARTITION BY f.endpoint_id ORDER BY f.retried, f.due_at, f.id) AS place
+    SELECT f.id, f.endpoint_id, f.timeout_ms, f.want, f.yields, row_number() OVER (
+        PARTITION BY f.endpoint_id, f.yields ORDER BY f.due_at, f.id) AS place
     FROM found f WHERE f.head_version IS NULL
+), mixed AS (  -- four first attempts for each that yields to them
+    SELECT r.id, r.timeout_ms, r.want, row_number() OVER (
+        PARTITION BY r.endpoint_id
+        ORDER BY r.place * CASE WHEN r.yields THEN 4 ELSE 1 END, r.yields) AS place
+    FROM ranked r
 ), chosen AS (
-    SELECT r.id, r.timeout_ms FROM ranked r WHERE r.place <= r.want ORDER BY r.place LIMIT $7
+    SELECT m.id, m.timeout_ms FROM mixed m WHERE m.place <= m.want ORDER BY m.place LIMIT $7
 ), claimed AS (
     UPDATE delivery d SET token = nextval('delivery_token_seq'), attempts = d.attempts + 1,
         leased_until = now() + make_interval(secs => $8 + c.timeout_ms / 1000.0)
     FROM chosen c WHERE d.id = c.id
     RETURNING d.id, d.token, d.endpoint_id, d.event_id, d.stored_at, d.type, d.attempts,
-        extract(epoch FROM d.deadline_at - now())::float8 AS left_s
+        d.yields, extract(epoch FROM d.deadline_at - now())::float8 AS left_s
 ), deferred AS (
     UPDATE delivery d SET due_at = greatest(f.head_due_at, now())
         + least(make_interval(secs => 1 + 0.02 * (f.version - f.head_version)), interval '1 min')
     FROM found f WHERE d.id = f.id AND f.head_version IS NOT NULL
     RETURNING d.id
 )
-SELECT c.id, c.token, c.endpoint_id, c.event_id, c.type, c.attempts, c.left_s, e.body, n.deferred
+SELECT c.id, c.token, c.endpoint_id, c.event_id, c.type, c.attempts, c.yields, c.left_s, e.body,
+    n.deferred
 FROM (SELECT count(*) AS deferred FROM deferred) AS n
 LEFT JOIN claimed c ON true
 LEFT JOIN webhook_event e ON e.stored_at = c.stored_at AND e.event_id = c.event_id
@@ -113,7 +120,7 @@ WITH input AS MATERIALIZED (
         verdict, attempts, status, error, created_at, now()
     FROM finished
 ), retried AS (
-    UPDATE delivery d SET token = NULL, leased_until = NULL, retried = true,
+    UPDATE delivery d SET token = NULL, leased_until = NULL, yields = true,
         due_at = now() + make_interval(secs => i.due_in_s),
         deadline_at = now() + make_interval(secs => i.budget_s),
         last_status = i.status, last_error = i.error
@@ -127,7 +134,7 @@ WITH input AS MATERIALIZED (
           AND (n.version, n.id) > (f.version, f.id)
         ORDER BY n.version, n.id LIMIT 1
     ) AS next
-    WHERE d.id = next.id AND d.leased_until IS NULL AND NOT d.retried AND d.due_at > now()
+    WHERE d.id = next.id AND d.leased_until IS NULL AND d.attempts = 0 AND d.due_at > now()
 ), logged AS (
     INSERT INTO attempt (tenant_id, live, endpoint_id, delivery_id, number, at, status, error,
         dns_ms, connect_ms, wait_ms, total_ms, body, truncated)
@@ -185,7 +192,7 @@ WITH RECURSIVE lane AS (
     ) AS s CROSS JOIN LATERAL (
         SELECT c.id FROM delivery c WHERE c.endpoint_id = s.endpoint_id AND c.leased_until IS NULL
           AND (s.skip_before IS NULL OR c.created_at < s.skip_before)
-        ORDER BY c.id LIMIT $1 FOR UPDATE SKIP LOCKED
+        ORDER BY c.created_at, c.id LIMIT $1 FOR UPDATE SKIP LOCKED
     ) AS d LIMIT $1
 ), cancelled AS (
     DELETE FROM delivery d USING skipped s WHERE d.id = s.id
@@ -197,4 +204,103 @@ INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_a
 SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
     'cancelled', attempts, last_status, last_error, created_at, now()
 FROM cancelled
+RETURNING id;
+
+-- name: delivery_supersede_many
+-- $1 endpoints that coalesce, $2 leads, $3 versions just written: their older lead.updated that
+-- nobody is sending now are finished.
+WITH superseded AS (
+    DELETE FROM delivery d
+    USING unnest($1::text[], $2::text[], $3::bigint[]) AS n (endpoint_id, lead_id, version)
+    WHERE d.endpoint_id = n.endpoint_id AND d.lead_id = n.lead_id AND d.version < n.version
+      AND d.type = 'lead.updated' AND d.cause = 'event' AND d.leased_until IS NULL
+    RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
+        d.version, d.cause, d.attempts, d.last_status, d.last_error, d.created_at
+)
+INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id,
+    version, cause, outcome, attempts, last_status, last_error, created_at, finished_at)
+SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
+    'superseded', attempts, last_status, last_error, created_at, now()
+FROM superseded;
+
+-- name: delivery_list
+-- $1 tenant, $2 mode, $3 endpoint, $4 state or null (all), $5 and $6 created_at and id to go on
+-- before, or null, $7 rows. Newest first. Held is what waits for an endpoint that is not active.
+WITH unfinished AS (
+    SELECT d.id, d.event_id, d.type, d.lead_id, d.cause,
+        CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
+        d.last_status, d.last_error, d.due_at, d.created_at, NULL::timestamptz AS finished_at
+    FROM endpoint e
+    JOIN delivery d ON d.endpoint_id = e.id
+    WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
+      AND ($4::text IS NULL OR $4 = CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END)
+      AND ($5::timestamptz IS NULL OR (d.created_at, d.id) < ($5, $6::bigint))
+    ORDER BY d.created_at DESC, d.id DESC LIMIT $7
+), finished AS (
+    SELECT f.id, f.event_id, f.type, f.lead_id, f.cause, f.outcome AS state, f.attempts,
+        f.last_status, f.last_error, NULL::timestamptz AS due_at, f.created_at, f.finished_at
+    FROM unnest(ARRAY['delivered', 'failed', 'cancelled', 'superseded']) AS o (outcome)
+    CROSS JOIN LATERAL (
+        SELECT x.* FROM delivery_final x
+        WHERE x.tenant_id = $1 AND x.live = $2 AND x.endpoint_id = $3 AND x.outcome = o.outcome
+          AND ($5::timestamptz IS NULL OR (x.created_at, x.id) < ($5, $6::bigint))
+        ORDER BY x.created_at DESC, x.id DESC LIMIT $7
+    ) AS f
+    WHERE $4::text IS NULL OR o.outcome = $4
+)
+SELECT id, event_id, type, lead_id, cause, state, attempts, last_status, last_error,
+    iso_ms(due_at) AS due_at, iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at,
+    created_at AS place
+FROM (SELECT * FROM unfinished UNION ALL SELECT * FROM finished) AS d
+ORDER BY d.created_at DESC, d.id DESC LIMIT $7;
+
+-- name: delivery_get
+-- $1 tenant, $2 mode, $3 endpoint, $4 id. No row: there is none.
+SELECT d.id, d.event_id, d.type, d.lead_id, d.cause,
+    CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
+    d.last_status, d.last_error, iso_ms(d.due_at) AS due_at, iso_ms(d.created_at) AS created_at,
+    NULL AS finished_at
+FROM endpoint e JOIN delivery d ON d.endpoint_id = e.id
+WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 AND d.id = $4
+UNION ALL
+SELECT f.id, f.event_id, f.type, f.lead_id, f.cause, f.outcome, f.attempts, f.last_status,
+    f.last_error, NULL, iso_ms(f.created_at), iso_ms(f.finished_at)
+FROM delivery_final f
+WHERE f.tenant_id = $1 AND f.live = $2 AND f.endpoint_id = $3 AND f.id = $4;
+
+-- name: attempt_list
+-- $1 tenant, $2 mode, $3 delivery.
+SELECT number, iso_ms(at) AS at, status, error, dns_ms, connect_ms, wait_ms, total_ms, body,
+    truncated
+FROM attempt WHERE tenant_id = $1 AND live = $2 AND delivery_id = $3 ORDER BY number, at;
+
+-- name: delivery_resend
+-- $1 tenant, $2 mode, $3 endpoint, $4 id. One that waits is due at once; of one that is finished a
+-- copy is made that waits for no other. No row: there is none, or its event is no longer kept.
+WITH hurried AS (
+    UPDATE delivery SET due_at = now()
+    WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4
+    RETURNING id
+), copied AS (
+    INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, cause,
+        due_at, created_at)
+    SELECT f.tenant_id, f.live, f.endpoint_id, f.event_id, f.stored_at, f.type, f.lead_id,
+        'resend', now(), now()
+    FROM delivery_final f
+    JOIN webhook_event e ON e.stored_at = f.stored_at AND e.event_id = f.event_id
+    WHERE f.tenant_id = $1 AND f.live = $2 AND f.endpoint_id = $3 AND f.id = $4
+    RETURNING id
+)
+SELECT id FROM hurried UNION ALL SELECT id FROM copied;
+
+-- name: delivery_insert_test
+-- $1 tenant, $2 mode, $3 endpoint, $4 event, $5 type, $6 body. Waits for no other.
+WITH event AS (
+    INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, body)
+    VALUES ($1, $2, $4, now(), $5, $6)
+    RETURNING tenant_id, live, event_id, stored_at, type
+)
+INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, cause, due_at,
+    created_at)
+SELECT tenant_id, live, $3, event_id, stored_at, type, 'test', now(), now() FROM event
 RETURNING id;

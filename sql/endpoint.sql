@@ -50,11 +50,11 @@ FROM endpoint WHERE tenant_id = ANY ($1::bigint[]) ORDER BY id;
 -- name: endpoint_get_many_for_dispatch
 -- $1 ids, from deliveries just leased: what is needed to send to each, secrets newest first.
 SELECT e.tenant_id, e.live, e.id, e.url, e.payload, e.retry, e.rate_limit, e.timeout_ms, e.headers,
-    h.trips, h.failures, h.warned, h.last_success_at, h.failing_since, ARRAY(
+    h.trips, ARRAY(
         SELECT s.sealed FROM endpoint_secret s
         WHERE s.tenant_id = e.tenant_id AND s.live = e.live AND s.endpoint_id = e.id
           AND (s.expires_at IS NULL OR s.expires_at > now())
-        ORDER BY s.id DESC
+        ORDER BY s.id DESC LIMIT 3
     ) AS secrets
 FROM endpoint e
 JOIN endpoint_health h ON h.endpoint_id = e.id
@@ -89,3 +89,75 @@ WHERE endpoint_id = $1;
 UPDATE endpoint SET status = 'disabled', status_reason = $2, updated_at = now_ms()
 WHERE id = $1 AND status = 'active'
 RETURNING id;
+
+-- name: endpoint_update
+-- $1 tenant, $2 mode, $3 id, $4 what changes as JSON under column names, $5 from when on deliveries
+-- that wait are still wanted if this makes it active (null: all). No row: there is none.
+WITH before AS MATERIALIZED (
+    SELECT e AS row FROM endpoint e
+    WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 FOR UPDATE
+), wanted AS (
+    SELECT (b.row).status AS old_status, n.* FROM before b
+    CROSS JOIN LATERAL json_populate_record(b.row, $4) AS n
+), woken AS (
+    UPDATE endpoint_health h SET closed_until = NULL, trips = 0, failures = 0,
+        failing_since = NULL, warned = 0
+    FROM wanted w
+    WHERE h.tenant_id = $1 AND h.live = $2 AND h.endpoint_id = $3
+      AND w.status = 'active' AND w.old_status <> 'active'
+)
+UPDATE endpoint e SET url = w.url, events = w.events, description = w.description,
+    status = w.status, status_reason = CASE WHEN w.status = w.old_status THEN e.status_reason END,
+    payload = w.payload, retry = w.retry, coalesces = w.coalesces, rate_limit = w.rate_limit,
+    timeout_ms = w.timeout_ms, headers = w.headers, header_names = w.header_names,
+    skip_before = CASE WHEN w.status = 'active' AND w.old_status <> 'active'
+        THEN coalesce($5::timestamptz, e.skip_before) ELSE e.skip_before END,
+    updated_at = greatest(now_ms(), e.updated_at)
+FROM wanted w WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
+RETURNING e.id;
+
+-- name: endpoint_finish_skips
+-- Endpoints whose unwanted deliveries are all cancelled are sent to again.
+UPDATE endpoint e SET skip_before = NULL
+WHERE e.skip_before IS NOT NULL AND NOT EXISTS (
+    SELECT FROM delivery d WHERE d.endpoint_id = e.id AND d.leased_until IS NULL
+      AND d.created_at < e.skip_before
+);
+
+-- name: endpoint_secret_rotate
+-- $1 tenant, $2 mode, $3 endpoint, $4 sealed secret, $5 seconds for which the old one signs on. No
+-- row: there is no such endpoint.
+WITH endpoint AS MATERIALIZED (
+    SELECT e.tenant_id, e.live, e.id FROM endpoint e
+    WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 FOR UPDATE
+), aged AS (
+    UPDATE endpoint_secret s SET expires_at = now_ms() + make_interval(secs => $5)
+    FROM endpoint e WHERE s.tenant_id = $1 AND s.live = $2 AND s.endpoint_id = e.id
+      AND s.expires_at IS NULL
+    RETURNING s.expires_at
+), expired AS (
+    DELETE FROM endpoint_secret s USING endpoint e
+    WHERE s.tenant_id = $1 AND s.live = $2 AND s.endpoint_id = e.id AND s.expires_at < now()
+)
+INSERT INTO endpoint_secret (tenant_id, live, endpoint_id, sealed, created_at)
+SELECT tenant_id, live, id, $4, now_ms() FROM endpoint
+RETURNING iso_ms((SELECT max(a.expires_at) FROM aged a)) AS previous_expires_at;
+
+-- name: endpoint_warn_failing
+-- Endpoints without a success for half, and again for four fifths, of the five days after which
+-- endpoint_disable_failing ends it.
+UPDATE endpoint_health h SET warned = w.percent
+FROM (VALUES (50, interval '60 hours'), (80, interval '96 hours')) AS w (percent, span), endpoint e
+WHERE h.failing_since < now() - w.span AND h.warned < w.percent AND h.failures >= 20
+  AND NOT (w.percent = 50 AND h.failing_since < now() - interval '96 hours')
+  AND e.id = h.endpoint_id AND e.status = 'active'
+RETURNING e.tenant_id, e.id, iso_ms(h.failing_since) AS failing_since, h.failures, h.warned;
+
+-- name: endpoint_disable_failing
+-- Endpoints without a success for five days and at least 20 failures.
+UPDATE endpoint e SET status = 'disabled', updated_at = now_ms(),
+    status_reason = 'No delivery has succeeded for five days.'
+FROM endpoint_health h
+WHERE h.endpoint_id = e.id AND e.status = 'active' AND h.failures >= 20
+  AND h.failing_since < now() - interval '5 days'
+RETURNING e.tenant_id, e.id, e.status_reason;

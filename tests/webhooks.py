@@ -49,7 +49,7 @@ class House:
     async def pending(self, endpoint_id: str) -> list[Any]:
         """Its unfinished ones."""
         return await self.pool.fetch(
-            "SELECT id, event_id, version, attempts, lost, retried, last_status, last_error, "
+            "SELECT id, event_id, version, attempts, lost, yields, last_status, last_error, "
             "extract(epoch FROM due_at - now())::float8 AS due_in_s, leased_until, "
             "extract(epoch FROM deadline_at - now())::float8 AS left_s "
             "FROM delivery WHERE endpoint_id = $1 ORDER BY id",

@@ -7,7 +7,6 @@ lead and endpoint: delivery_claim_many passes over what stands behind an unfinis
 
 import asyncio
 import time
-from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -18,28 +17,27 @@ import msgspec
 import sql
 from service.db import DATABASE_AWAY
 from service.logs import get_logger
-from service.metrics import DELIVERY_ATTEMPTS, DELIVERY_SECONDS, LOST_LEASES, STALE_SETTLEMENTS
+from service.metrics import DELIVERY_ATTEMPTS, DELIVERY_SECONDS, STALE_SETTLEMENTS
 from service.secretbox import make_box
 from service.wakeups import Topic
 from workers.egress import open_session
-from workers.lane import FIRST_WINDOW, Lane
+from workers.lane import MAX_IN_FLIGHT, MAX_YIELDING, Lanes
+from workers.payload import make_thin
 from workers.retry import PROFILES, Answer, Verdict, judge
 from workers.sender import Attempt, Target, make_traces, send
 from workers.settling import UNSETTLED, Settlement, Settler
 from workers.slices import Workshop
 from workers.targets import TargetBook
+from workers.tidying import cancel_unwanted, judge_failing, reap_leases, save_health
 
-MAX_IN_FLIGHT = 400
 LANES_AT_ONCE = 100
 LEASE_MARGIN_S = 30.0
 PAUSE_S = 0.005
 """Between two claims of a busy dispatcher: fuller batches against less lag."""
 TIDY_S = 1.0
-TIDY_ROWS = 1000
-MAX_LOST_LEASES = 5
 CLOSE_S = 6.0
 UNREADABLE_PAUSE_S = 10.0
-CROWDED_STATUS = 429
+TOO_MANY, SERVER_ERROR = 429, 500
 log = get_logger("dispatcher")
 
 
@@ -52,6 +50,7 @@ class Claim(msgspec.Struct, frozen=True):
     event_id: str
     type: str
     number: int
+    yields: bool
     left_s: float | None
     body: bytes | None
     deferred: int
@@ -67,8 +66,9 @@ class Dispatcher:
         self.name = name
         self._shop = shop
         self._part, self._parts = part, parts
-        self._lanes: defaultdict[str, Lane] = defaultdict(Lane)
-        self._flights: dict[asyncio.Task[None], tuple[int, int]] = {}
+        self._lanes = Lanes()
+        self._flights: dict[asyncio.Task[None], Claim] = {}
+        self._yielding = 0
         self._settler = Settler(shop.pool)
         self._session: aiohttp.ClientSession | None = None
         self._book: TargetBook | None = None
@@ -77,7 +77,7 @@ class Dispatcher:
     async def once(self) -> int:
         """Starts what is due and fits; the number started or put off behind their leads."""
         if time.monotonic() - self._tidied > TIDY_S:
-            await self._tidy()
+            await self.tidy()
         room = MAX_IN_FLIGHT - len(self._flights)
         if room <= 0:
             return 0
@@ -87,6 +87,15 @@ class Dispatcher:
             await asyncio.sleep(PAUSE_S)
         return len(claims) + deferred
 
+    async def tidy(self) -> None:
+        """What is to be done every second, whether or not something is due."""
+        pool = self._shop.pool
+        await reap_leases(pool)
+        await cancel_unwanted(pool)
+        await save_health(pool, self._lanes.take_tallies())
+        await judge_failing(pool)
+        self._tidied = time.monotonic()
+
     async def close(self) -> None:
         """When the process stops: ends the flights. Else they end by themselves meanwhile."""
         farewell = asyncio.create_task(self._land())
@@ -95,12 +104,11 @@ class Dispatcher:
 
     async def _claim(self, room: int) -> tuple[list[Claim], int]:
         """Up to `room` deliveries, and how many more were put off."""
-        now = time.monotonic()
-        free = {i: min(lane.count_free(now), room) for i, lane in self._lanes.items()}
+        free, first = self._lanes.allot(time.monotonic(), room)
         rows = await self._shop.pool.fetch(
             sql.delivery_claim_many, self._part, self._parts, list(free), list(free.values()),
-            min(int(FIRST_WINDOW), room), LANES_AT_ONCE, room, LEASE_MARGIN_S,
-            int(self._shop.settings.webhook_timeout_s * 1000), True,
+            first, LANES_AT_ONCE, room, LEASE_MARGIN_S,
+            int(self._shop.settings.webhook_timeout_s * 1000), self._yielding < MAX_YIELDING,
         )  # fmt: skip
         claims = [Claim(*row.values()) for row in rows if row["id"] is not None]
         return claims, rows[0]["deferred"]
@@ -109,97 +117,84 @@ class Dispatcher:
         if self._book is None:
             settings = self._shop.settings
             self._book = TargetBook(self._shop.pool, make_box(settings), settings.webhook_timeout_s)
-        targets = await self._book.get_many(claim.endpoint_id for claim in claims)
         if self._session is None:
             private = self._shop.settings.webhook_allow_private
             self._session = open_session(private=private, traces=[make_traces()])
+        targets = await self._book.get_many(claim.endpoint_id for claim in claims)
+        now = time.monotonic()
         unsendable = []
         for claim in claims:
-            target = targets[claim.endpoint_id]
+            target, lane = targets[claim.endpoint_id], self._lanes[claim.endpoint_id]
             if target is None:
                 unsendable.append(claim)
-                self._lanes[claim.endpoint_id].closed_until = time.monotonic() + UNREADABLE_PAUSE_S
+                lane.close(now + UNREADABLE_PAUSE_S)
                 continue
-            self._lanes[target.id].begin(claim.token)
+            lane.learn(target.rate_limit, target.trips, now)
+            lane.begin(claim.token, now)
+            self._yielding += claim.yields
             flight = asyncio.create_task(self._fly(self._session, target, claim))
-            self._flights[flight] = (claim.id, claim.token)
+            self._flights[flight] = claim
             flight.add_done_callback(self._flights.pop)
-        await self._give_back([(claim.id, claim.token) for claim in unsendable])
+        await self._give_back(unsendable)
 
     async def _fly(self, session: aiohttp.ClientSession, target: Target, claim: Claim) -> None:
-        lane = self._lanes[target.id]
         try:
-            if claim.body is None:
-                attempt = Attempt(datetime.now(UTC), error="event_expired")
-                verdict = Verdict("failed")
-            else:
-                attempt = await send(session, target, claim.event_id, claim.number, claim.body)
-                verdict = self._judge(target, claim, attempt)
-            await self._settle(lane, target, claim, attempt, verdict)
+            attempt, verdict = await self._attempt(session, target, claim)
+            await self._follow(target, attempt, verdict)
+            settled = await self._settler.settle(
+                Settlement(claim.id, claim.token, claim.number, target, attempt, verdict)
+            )
+            _report(target, claim, attempt, verdict, settled=settled)
         except asyncio.CancelledError:
-            await asyncio.shield(self._give_back([(claim.id, claim.token)]))
+            await asyncio.shield(self._give_back([claim]))
             raise
         except UNSETTLED as error:  # the lease will run out
             log.warning("delivery.unsettled", delivery_id=claim.id, error=repr(error))
+        except Exception:  # poison: after MAX_LOST_LEASES of these it is given up
+            log.exception("delivery.broken", delivery_id=claim.id, event_id=claim.event_id)
         finally:
-            lane.end(claim.token)
+            self._lanes[target.id].end(claim.token)
+            self._yielding -= claim.yields
             self._shop.wakeups.wake_here("delivery")
 
     @staticmethod
-    def _judge(target: Target, claim: Claim, attempt: Attempt) -> Verdict:
+    async def _attempt(
+        session: aiohttp.ClientSession, target: Target, claim: Claim
+    ) -> tuple[Attempt, Verdict]:
+        if claim.body is None:
+            return Attempt(datetime.now(UTC), error="event_expired"), Verdict("failed")
+        body = make_thin(claim.body) if target.thin else claim.body
+        attempt = await send(session, target, claim.event_id, claim.number, body)
         answer = Answer(attempt.status, attempt.error, attempt.retry_after, attempt.control)
         profile = PROFILES[target.retry]
-        return judge(answer, profile, claim.number, claim.left_s, datetime.now(UTC))
+        return attempt, judge(answer, profile, claim.number, claim.left_s, datetime.now(UTC))
 
-    async def _settle(
-        self, lane: Lane, target: Target, claim: Claim, attempt: Attempt, verdict: Verdict
-    ) -> None:
-        if verdict.outcome == "delivered":
-            lane.note_success()
+    async def _follow(self, target: Target, attempt: Attempt, verdict: Verdict) -> None:
+        """What an answer means for the lane; in the database before the delivery is due again."""
+        lane, now = self._lanes[target.id], time.monotonic()
+        pause_s = verdict.pause_lane_s
+        if attempt.error is None:
+            lane.note_success(now)
+        elif verdict.disable is not None:
+            if await self._shop.pool.fetchval(sql.endpoint_disable, target.id, verdict.disable):
+                log.warning("endpoint.disabled", endpoint_id=target.id, reason=verdict.disable)
         else:
-            crowded = attempt.status is None or attempt.status == CROWDED_STATUS
-            lane.note_failure(crowded=crowded or (attempt.status or 0) >= 500)  # noqa: PLR2004
-        if verdict.pause_lane_s:
-            lane.closed_until = time.monotonic() + verdict.pause_lane_s
-            await self._shop.pool.execute(sql.endpoint_close_lane, target.id, verdict.pause_lane_s)
-        if verdict.disable is not None:
-            await self._disable(target.id, verdict.disable)
-        settled = await self._settler.settle(
-            Settlement(claim.id, claim.token, claim.number, target, attempt, verdict)
-        )
-        if not settled:
-            STALE_SETTLEMENTS.inc()
-        self._report(target, claim, attempt, verdict, settled)
+            status = attempt.status or SERVER_ERROR
+            opened_s = lane.note_failure(
+                now,
+                unreachable=attempt.status is None,
+                crowded=status == TOO_MANY or status >= SERVER_ERROR,
+            )
+            if opened_s:
+                log.warning("breaker.opened", endpoint_id=target.id, seconds=opened_s)
+            pause_s = max(pause_s, opened_s)
+        if pause_s:
+            lane.close(now + pause_s)
+            await self._shop.pool.execute(sql.endpoint_close_lane, target.id, pause_s)
 
-    async def _disable(self, endpoint_id: str, reason: str) -> None:
-        if await self._shop.pool.fetchval(sql.endpoint_disable, endpoint_id, reason):
-            log.warning("endpoint.disabled", endpoint_id=endpoint_id, reason=reason)
-
-    async def _tidy(self) -> None:
-        """Takes lost leases back, cancels what has no endpoint, writes down the lanes' health."""
-        pool = self._shop.pool
-        for row in await pool.fetch(sql.delivery_reap_many, TIDY_ROWS, MAX_LOST_LEASES):
-            LOST_LEASES.inc()
-            log.warning(
-                "lease.lost", delivery_id=row["id"], endpoint_id=row["endpoint_id"],
-                event_id=row["event_id"], number=row["attempts"], given_up=row["given_up"],
-            )  # fmt: skip
-        await pool.execute(sql.delivery_cancel_orphans, TIDY_ROWS)
-        await self._save_health()
-        self._tidied = time.monotonic()
-
-    async def _save_health(self) -> None:
-        told = {i: lane for i, lane in self._lanes.items() if lane.succeeded or lane.failed}
-        if told:
-            tally = [(i, lane.succeeded, lane.failed, lane.trips) for i, lane in told.items()]
-            for lane in told.values():
-                lane.succeeded, lane.failed = False, 0
-            columns = [list(column) for column in zip(*tally, strict=True)]
-            await self._shop.pool.execute(sql.endpoint_health_save_many, *columns)
-
-    async def _give_back(self, leases: list[tuple[int, int]]) -> None:
-        if leases:
-            ids, tokens = ([lease[place] for lease in leases] for place in (0, 1))
+    async def _give_back(self, claims: list[Claim]) -> None:
+        if claims:
+            ids, tokens = [claim.id for claim in claims], [claim.token for claim in claims]
             with suppress(*DATABASE_AWAY):  # the leases will run out
                 await self._shop.pool.execute(sql.delivery_give_back_many, ids, tokens)
 
@@ -207,30 +202,33 @@ class Dispatcher:
         flights = list(self._flights)
         try:
             if flights:
-                await asyncio.wait(
-                    flights, timeout=CLOSE_S if self._shop.stopping.is_set() else None
-                )
+                patience_s = CLOSE_S if self._shop.stopping.is_set() else None
+                await asyncio.wait(flights, timeout=patience_s)
                 for flight in flights:
                     flight.cancel()
                 await asyncio.gather(*flights, return_exceptions=True)
+            with suppress(*DATABASE_AWAY):
+                await save_health(self._shop.pool, self._lanes.take_tallies())
         finally:
             if self._session is not None:
                 await self._session.close()
 
-    @staticmethod
-    def _report(
-        target: Target, claim: Claim, attempt: Attempt, verdict: Verdict, settled: bool
-    ) -> None:
-        outcome = verdict.outcome if settled else "stale"
-        DELIVERY_ATTEMPTS.labels(outcome).inc()
-        DELIVERY_SECONDS.observe(attempt.total_ms / 1000)
-        line: dict[str, Any] = {
-            "delivery_id": claim.id, "endpoint_id": target.id, "tenant_id": target.tenant_id,
-            "event_id": claim.event_id, "type": claim.type, "number": claim.number,
-            "outcome": outcome, "status": attempt.status, "ms": round(attempt.total_ms, 1),
-        }  # fmt: skip
-        if attempt.error is not None:
-            line["error"] = attempt.error
-        if verdict.outcome == "retry":
-            line["next_in_s"] = round(verdict.due_in_s, 1)
-        log.info("delivery.attempted", **line)
+
+def _report(
+    target: Target, claim: Claim, attempt: Attempt, verdict: Verdict, *, settled: bool
+) -> None:
+    if not settled:
+        STALE_SETTLEMENTS.inc()
+    outcome = verdict.outcome if settled else "stale"
+    DELIVERY_ATTEMPTS.labels(outcome).inc()
+    DELIVERY_SECONDS.observe(attempt.total_ms / 1000)
+    line: dict[str, Any] = {
+        "delivery_id": claim.id, "endpoint_id": target.id, "tenant_id": target.tenant_id,
+        "event_id": claim.event_id, "type": claim.type, "number": claim.number,
+        "outcome": outcome, "status": attempt.status, "ms": round(attempt.total_ms, 1),
+    }  # fmt: skip
+    if attempt.error is not None:
+        line["error"] = attempt.error
+    if verdict.outcome == "retry":
+        line["next_in_s"] = round(verdict.due_in_s, 1)
+    log.info("delivery.attempted", **line)

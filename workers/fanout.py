@@ -22,6 +22,7 @@ class Wanting(msgspec.Struct, frozen=True):
 
     id: str
     created_at: str
+    coalesces: bool
 
 
 Wishes = dict[tuple[int, bool, str], list[Wanting]]
@@ -63,6 +64,14 @@ class Fanout(Reader):
             [event.lead_id for event, _ in pairs],
             [event.version for event, _ in pairs],
         )
+        updates = [
+            (wanting.id, event.lead_id, event.version)
+            for event, wanting in pairs
+            if wanting.coalesces and event.type == "lead.updated"
+        ]
+        if updates:
+            columns = [list(column) for column in zip(*updates, strict=True)]
+            await conn.execute(sql.delivery_supersede_many, *columns)
 
     async def after_commit(self, _: list[Event]) -> None:
         """Wakes the dispatchers, wherever they run."""
@@ -76,7 +85,7 @@ async def read_wishes(conn: Connection, tenant_ids: list[int]) -> Wishes:
     wishes: Wishes = defaultdict(list)
     for row in await conn.fetch(sql.endpoint_list_for_fanout, tenant_ids):
         for kind in row["events"]:
-            wanting = Wanting(row["id"], row["created_at"])
+            wanting = Wanting(row["id"], row["created_at"], row["coalesces"])
             wishes[row["tenant_id"], row["live"], kind].append(wanting)
     return wishes
 

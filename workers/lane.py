@@ -1,54 +1,153 @@
-"""A lane: what one dispatcher knows about one endpoint while it sends there (pure, no I/O)."""
+"""A lane: what one dispatcher knows of one endpoint while it sends there (pure, no I/O).
 
-import time
+Its window bounds the requests in flight, its breaker stops them where they are hopeless, its
+tokens hold them to the rate that the endpoint's owner has set. Times are monotonic seconds.
+"""
+
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 FIRST_WINDOW = 8.0
 MIN_WINDOW, MAX_WINDOW = 1.0, 32.0
-SLOW_S = 2.0
-"""An endpoint whose oldest open request is older than this shares a bounded part of all slots."""
 GROWTH = 1 / 50
-"""Fifty successes under a full window widen it by one."""
+"""Fifty successes under a full window widen it by one; below the first window, one does."""
+SLOW_S = 2.0
+TRIP_STREAK = 5
+"""So many connections in a row that came to nothing open the breaker."""
+TRIP_COUNT, TRIP_SHARE, TRIP_SPAN_S = 10, 0.7, 60.0
+"""Or this share of failures among so many answers within the span."""
+FIRST_PAUSE_S, MAX_PAUSE_S = 15.0, 600.0
+
+MAX_IN_FLIGHT = 400
+MAX_DOUBTFUL = 200
+"""Requests in flight to slow lanes and those that have not answered well yet."""
+MAX_SLOW = 100
+MAX_YIELDING = 280
+"""Retries and replays in flight; the rest of all slots is for first attempts."""
 
 
 @dataclass(slots=True)
 class Lane:
-    """`window` bounds the requests in flight: it grows slowly with success, halves with trouble."""
+    """`begun` has the requests in flight by token, the oldest first: when each began."""
 
     window: float = FIRST_WINDOW
     begun: dict[int, float] = field(default_factory=dict)
-    """Requests in flight, by token: when each began. Python keeps them in that order."""
     closed_until: float = 0.0
-    """Monotonic time before which nothing is taken from the database for it."""
-    succeeded: bool = False
-    """Since the tally was taken."""
-    failed: int = 0
+    proven: bool = False
     trips: int = 0
+    """How often the breaker has opened since the last success; above 0 it is half-open."""
+    streak: int = 0
+    span_end: float = 0.0
+    good: int = 0
+    bad: int = 0
+    rate_limit: int | None = None
+    tokens: float = 0.0
+    tokens_at: float = 0.0
+    succeeded: bool = False
+    """This and `failed` are the tally since it was written down."""
+    failed: int = 0
 
-    def begin(self, token: int) -> None:
+    def learn(self, rate_limit: int | None, trips: int, now: float) -> None:
+        """What the database knows; it may change at any time, trips count at first sight."""
+        if rate_limit != self.rate_limit:
+            self.rate_limit, self.tokens, self.tokens_at = rate_limit, float(rate_limit or 0), now
+        if not self.proven and trips and not self.trips:
+            self.trips, self.window = trips, MIN_WINDOW
+
+    def begin(self, token: int, now: float) -> None:
         """A request starts."""
-        self.begun[token] = time.monotonic()
+        self.begun[token] = now
+        self.tokens -= 1
 
     def end(self, token: int) -> None:
         """It is settled."""
         del self.begun[token]
 
-    def note_success(self) -> None:
-        """2xx."""
-        self.succeeded, self.failed = True, 0
+    def note_success(self, now: float) -> None:
+        """2xx: closes the breaker, widens the window."""
+        self._roll(now)
+        self.good += 1
+        self.succeeded, self.failed, self.proven = True, 0, True
+        self.trips = self.streak = 0
         if len(self.begun) >= int(self.window):
-            self.window = min(self.window + GROWTH, MAX_WINDOW)
+            step = 1.0 if self.window < FIRST_WINDOW else GROWTH
+            self.window = min(self.window + step, MAX_WINDOW)
 
-    def note_failure(self, *, crowded: bool) -> None:
-        """Anything else; `crowded`: in a way that asks for fewer requests at once."""
+    def note_failure(self, now: float, *, unreachable: bool, crowded: bool) -> float:
+        """Anything else; the seconds for which the breaker opens now, 0 if it does not.
+
+        `unreachable`: no answer; `crowded`: it asks for fewer requests at once.
+        """
+        self._roll(now)
+        self.bad += 1
         self.failed += 1
+        self.streak = self.streak + 1 if unreachable else 0
         if crowded:
             self.window = max(self.window / 2, MIN_WINDOW)
+        answers = self.good + self.bad
+        hopeless = answers >= TRIP_COUNT and self.bad >= TRIP_SHARE * answers
+        if now < self.closed_until or not (self.trips or hopeless or self.streak >= TRIP_STREAK):
+            return 0.0
+        pause_s = min(FIRST_PAUSE_S * (1 << self.trips), MAX_PAUSE_S)
+        self.trips = min(self.trips + 1, 10)
+        self.window, self.good, self.bad, self.streak = MIN_WINDOW, 0, 0, 0
+        self.close(now + pause_s)
+        return pause_s
+
+    def close(self, until: float) -> None:
+        """Nothing begins before then."""
+        self.closed_until = max(self.closed_until, until)
 
     def count_free(self, now: float) -> int:
         """How many more requests may begin."""
-        return 0 if now < self.closed_until else max(int(self.window) - len(self.begun), 0)
+        if now < self.closed_until:
+            return 0
+        free = max(int(self.window) - len(self.begun), 0)
+        if self.rate_limit is None:
+            return free
+        earned = (now - self.tokens_at) * self.rate_limit
+        self.tokens, self.tokens_at = min(self.tokens + earned, float(self.rate_limit)), now
+        return min(free, max(int(self.tokens), 0))
 
     def is_slow(self, now: float) -> bool:
         """Whether a request has been open for long."""
-        return any(now - begun > SLOW_S for begun in list(self.begun.values())[:1])
+        return bool(self.begun) and now - next(iter(self.begun.values())) > SLOW_S
+
+    def _roll(self, now: float) -> None:
+        if now > self.span_end:
+            self.good, self.bad, self.span_end = 0, 0, now + TRIP_SPAN_S
+
+
+class Lanes(defaultdict[str, Lane]):
+    """All lanes of a dispatcher, by endpoint."""
+
+    def __init__(self) -> None:
+        super().__init__(Lane)
+
+    def allot(self, now: float, room: int) -> tuple[dict[str, int], int]:
+        """How many more requests each known lane may begin, and each that is not known yet.
+
+        Slow lanes share a bounded part of all slots, and so do they and the unproven ones, so that
+        no number of broken endpoints delays the others.
+        """
+        slow = {i for i, lane in self.items() if lane.is_slow(now)}
+        in_slow = sum(len(self[i].begun) for i in slow)
+        in_doubt = in_slow + sum(
+            len(lane.begun) for i, lane in self.items() if not lane.proven and i not in slow
+        )
+        doubtful = min(room, max(MAX_DOUBTFUL - in_doubt, 0))
+        for_slow = min(doubtful, max(MAX_SLOW - in_slow, 0))
+        free = {}
+        for i, lane in self.items():
+            bound = for_slow if i in slow else room if lane.proven else doubtful
+            free[i] = min(lane.count_free(now), bound)
+        return free, min(int(FIRST_WINDOW), doubtful)
+
+    def take_tallies(self) -> list[tuple[str, bool, int, int]]:
+        """Endpoint, whether a request succeeded, failures since then, trips; of lanes with news."""
+        told = []
+        for i, lane in self.items():
+            if lane.succeeded or lane.failed:
+                told.append((i, lane.succeeded, lane.failed, lane.trips))
+                lane.succeeded, lane.failed = False, 0
+        return told

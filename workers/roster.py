@@ -7,6 +7,7 @@ from workers.fanout import Fanout
 from workers.historian import Historian
 from workers.janitor import Janitor
 from workers.publisher import Publisher
+from workers.replayer import Replayer
 from workers.scorer import Rescorer, Scorer
 from workers.slices import SliceFactory
 from workers.ticker import Ticker
@@ -22,5 +23,6 @@ def make_factories() -> dict[str, SliceFactory]:
         "janitor": Janitor,
         **{f"fanout/{n}": partial(Fanout, name=f"fanout/{n}") for n in range(2)},
         "publisher/0": Publisher,
+        "replayer": Replayer,
         "dispatcher/0": partial(Dispatcher, name="dispatcher/0"),
     }

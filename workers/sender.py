@@ -47,6 +47,8 @@ class Target(msgspec.Struct, frozen=True):
     thin: bool
     retry: str
     rate_limit: int | None
+    trips: int
+    """How often its breaker had opened, when it was looked up."""
 
     def __repr__(self) -> str:
         return f"Target({self.id})"

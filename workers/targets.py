@@ -61,4 +61,5 @@ class TargetBook:
             thin=row["payload"] == "thin",
             retry=row["retry"],
             rate_limit=row["rate_limit"],
+            trips=row["trips"],
         )

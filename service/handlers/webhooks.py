@@ -2,17 +2,18 @@
 
 from starlette.responses import Response
 
-from service.errors import NotFound, Unavailable
 from service.http import Call, no_content, reply
-from service.secretbox import SecretBox, make_box
-from service.settings import Settings, SettingsError
+from service.webhook_changes import EndpointPatch, change_endpoint, rotate_secret
 from service.webhooks import (
     EndpointList,
     NewEndpoint,
     check_target,
     create_endpoint,
     delete_endpoint,
+    get_endpoint,
     list_endpoints,
+    no_endpoint,
+    open_box,
 )
 
 
@@ -37,10 +38,23 @@ async def get_webhook(call: Call) -> Response:
     """GET one: with its health."""
     principal, endpoint_id = call.principal, call.id
     async with call.state.pool.acquire() as conn:
-        found = await list_endpoints(conn, principal.tenant_id, principal.live, endpoint_id)
-    if not found:
-        raise no_webhook(endpoint_id)
-    return reply(found[0])
+        return reply(await get_endpoint(conn, principal.tenant_id, principal.live, endpoint_id))
+
+
+async def update_webhook(call: Call) -> Response:
+    """PATCH: changes what is sent; 200 with the endpoint."""
+    patch, settings, principal = await call.body(EndpointPatch), call.state.settings, call.principal
+    endpoint_id = call.id
+    if isinstance(patch.url, str):
+        await check_target(patch.url, private=settings.webhook_allow_private)
+    box = open_box(settings)
+    whose = principal.tenant_id, principal.live, endpoint_id
+    async with call.state.pool.acquire() as conn, conn.transaction():
+        if not await change_endpoint(conn, box, *whose, patch):
+            raise no_endpoint(endpoint_id)
+        found = await get_endpoint(conn, *whose)
+    call.state.wakeups.notify("delivery")
+    return reply(found)
 
 
 async def delete_webhook(call: Call) -> Response:
@@ -48,17 +62,15 @@ async def delete_webhook(call: Call) -> Response:
     principal, endpoint_id = call.principal, call.id
     async with call.state.pool.acquire() as conn:
         if not await delete_endpoint(conn, principal.tenant_id, principal.live, endpoint_id):
-            raise no_webhook(endpoint_id)
+            raise no_endpoint(endpoint_id)
     return no_content()
 
 
-def open_box(settings: Settings) -> SecretBox:
-    """The box for secrets; 503 that says what is missing where SECRET_KEY is."""
-    try:
-        return make_box(settings)
-    except SettingsError as error:
-        raise Unavailable(str(error), retry_after_s=60) from None
-
-
-def no_webhook(endpoint_id: str) -> NotFound:
-    return NotFound(f"There is no webhook with the id {endpoint_id}.")
+async def rotate_webhook_secret(call: Call) -> Response:
+    """POST rotate-secret: the new secret, shown this once; the old one signs on for a day."""
+    principal, endpoint_id, box = call.principal, call.id, open_box(call.state.settings)
+    async with call.state.pool.acquire() as conn, conn.transaction():
+        made = await rotate_secret(conn, box, principal.tenant_id, principal.live, endpoint_id)
+    if made is None:
+        raise no_endpoint(endpoint_id)
+    return reply(made)

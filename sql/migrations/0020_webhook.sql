@@ -88,7 +88,7 @@ CREATE TABLE delivery (
     cause         text COLLATE "C" NOT NULL DEFAULT 'event'
         CHECK (cause IN ('event', 'replay', 'resend', 'test')),
     attempts      smallint NOT NULL DEFAULT 0,
-    retried       boolean NOT NULL DEFAULT false,          -- waits for another try
+    yields        boolean NOT NULL DEFAULT false,          -- to first attempts: a retry, a replay
     lost          smallint NOT NULL DEFAULT 0,             -- leases that ran out
     due_at        timestamptz NOT NULL,
     deadline_at   timestamptz,                             -- of the retries; null: not yet tried
@@ -100,12 +100,12 @@ CREATE TABLE delivery (
     CHECK ((token IS NULL) = (leased_until IS NULL))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
-CREATE INDEX delivery_by_due ON delivery (endpoint_id, retried, due_at, id)
+CREATE INDEX delivery_by_due ON delivery (endpoint_id, yields, due_at, id)
     WHERE leased_until IS NULL;
 CREATE INDEX delivery_by_lease ON delivery (leased_until) WHERE leased_until IS NOT NULL;
 CREATE INDEX delivery_by_lead ON delivery (endpoint_id, lead_id, version, id)
     WHERE version IS NOT NULL;
-CREATE INDEX delivery_by_endpoint ON delivery (endpoint_id, id);
+CREATE INDEX delivery_by_endpoint ON delivery (endpoint_id, created_at, id);
 
 -- The finished ones.
 CREATE TABLE delivery_final (
@@ -128,7 +128,10 @@ CREATE TABLE delivery_final (
     finished_at  timestamptz NOT NULL
 ) PARTITION BY RANGE (finished_at);
 
-CREATE INDEX delivery_final_by_endpoint ON delivery_final (endpoint_id, outcome, id);
+CREATE INDEX delivery_final_by_endpoint ON delivery_final (endpoint_id, created_at, id);
+CREATE INDEX delivery_final_by_event ON delivery_final (endpoint_id, event_id);
+CREATE INDEX delivery_final_undelivered ON delivery_final (endpoint_id, outcome, created_at, id)
+    WHERE outcome <> 'delivered';
 
 -- One row per HTTP request we made, or tried to make.
 CREATE TABLE attempt (
@@ -149,6 +152,29 @@ CREATE TABLE attempt (
 ) PARTITION BY RANGE (at);
 
 CREATE INDEX attempt_by_delivery ON attempt (delivery_id, number);
+
+-- A replay under way or done: goes through the endpoint's finished deliveries, oldest first.
+CREATE TABLE replay (
+    tenant_id         bigint NOT NULL,
+    live              boolean NOT NULL,
+    id                text COLLATE "C" NOT NULL,
+    endpoint_id       text COLLATE "C" NOT NULL,
+    since             timestamptz NOT NULL,
+    until             timestamptz NOT NULL,
+    only_undelivered  boolean NOT NULL,
+    state             text COLLATE "C" NOT NULL DEFAULT 'running'
+        CHECK (state IN ('running', 'done')),
+    at_created_at     timestamptz NOT NULL,                -- how far it has come
+    at_id             bigint NOT NULL DEFAULT 0,
+    seen              bigint NOT NULL DEFAULT 0,
+    sent              bigint NOT NULL DEFAULT 0,           -- deliveries made, that is
+    created_at        timestamptz NOT NULL,
+    finished_at       timestamptz,
+    PRIMARY KEY (tenant_id, live, id),
+    FOREIGN KEY (tenant_id, live, endpoint_id) REFERENCES endpoint ON DELETE CASCADE
+);
+
+CREATE UNIQUE INDEX replay_running ON replay (endpoint_id) WHERE state = 'running';
 
 INSERT INTO partition_plan (table_name, keep) VALUES
     ('webhook_event', '30 days'), ('delivery_final', '30 days'), ('attempt', '30 days');

@@ -48,7 +48,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 async def visit(url: str, resolver: GuardedResolver | None, *, private: bool = False) -> Attempt:
-    target = Target(1, True, "wh_1", url, (b"k" * 24,), {}, 5.0, False, "standard", None)
+    target = Target(1, True, "wh_1", url, (b"k" * 24,), {}, 5.0, False, "standard", None, 0)
     async with open_session(private=private, resolver=resolver, traces=[make_traces()]) as session:
         try:
             return await send(session, target, "evt_1", 1, b"{}")

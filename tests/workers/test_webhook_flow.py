@@ -67,7 +67,7 @@ async def test_a_failed_delivery_is_tried_again_under_the_same_id_until_it_succe
 
             async def look(tried: int = tried) -> list[asyncpg.Record]:
                 rows = await house.pending(endpoint_id)
-                return [r for r in rows if r["retried"] and r["attempts"] == tried
+                return [r for r in rows if r["yields"] and r["attempts"] == tried
                         and r["leased_until"] is None]  # fmt: skip
 
             (waiting,) = await wait_until(look)

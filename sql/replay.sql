@@ -1,0 +1,64 @@
+-- name: replay_insert
+-- $1 tenant, $2 mode, $3 id, $4 endpoint, $5 since, $6 until (null: now), $7 whether only what
+-- never arrived. No row: one is running already.
+INSERT INTO replay (tenant_id, live, id, endpoint_id, since, until, only_undelivered,
+    at_created_at, created_at)
+VALUES ($1, $2, $3, $4, $5, least(coalesce($6, now_ms()), now_ms()), $7, $5, now_ms())
+ON CONFLICT (endpoint_id) WHERE state = 'running' DO NOTHING
+RETURNING id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent,
+    iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at;
+
+-- name: replay_get
+-- $1 tenant, $2 mode, $3 endpoint, $4 id.
+SELECT id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent,
+    iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at
+FROM replay WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4;
+
+-- name: replay_advance_one
+-- $1 rows at most, $2 replayed deliveries that may wait per endpoint. The next part of a running
+-- replay: what was finished for other reasons than a replay, a resend or a test goes out again, in
+-- its old order. In one statement, so that it is exact wherever it is broken off. No row: there is
+-- nothing to do now.
+WITH job AS MATERIALIZED (
+    SELECT r.* FROM replay r
+    WHERE r.state = 'running' AND $2 > (
+        SELECT count(*) FROM (
+            SELECT FROM delivery d WHERE d.endpoint_id = r.endpoint_id AND d.yields LIMIT $2
+        ) AS waiting)
+    ORDER BY r.created_at LIMIT 1 FOR UPDATE SKIP LOCKED
+), page AS MATERIALIZED (
+    SELECT f.id, f.tenant_id, f.live, f.endpoint_id, f.event_id, f.stored_at, f.type, f.lead_id,
+        f.version, f.outcome, f.cause, f.created_at, j.only_undelivered
+    FROM job j CROSS JOIN LATERAL (
+        SELECT x.* FROM delivery_final x
+        WHERE x.tenant_id = j.tenant_id AND x.live = j.live AND x.endpoint_id = j.endpoint_id
+          AND (x.created_at, x.id) > (j.at_created_at, j.at_id) AND x.created_at < j.until
+        ORDER BY x.created_at, x.id LIMIT $1
+    ) AS f
+), made AS (
+    INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id,
+        version, cause, yields, due_at, created_at)
+    SELECT p.tenant_id, p.live, p.endpoint_id, p.event_id, p.stored_at, p.type, p.lead_id,
+        p.version, 'replay', true, now(), now()
+    FROM page p
+    JOIN webhook_event e ON e.stored_at = p.stored_at AND e.event_id = p.event_id
+    WHERE p.cause = 'event' AND p.outcome <> 'superseded' AND NOT (p.only_undelivered AND EXISTS (
+        SELECT FROM delivery_final g WHERE g.tenant_id = p.tenant_id AND g.live = p.live
+          AND g.endpoint_id = p.endpoint_id AND g.event_id = p.event_id
+          AND g.outcome = 'delivered'))
+    ORDER BY p.created_at, p.id
+    RETURNING id
+), counted AS (
+    SELECT (SELECT count(*) FROM page) AS seen, (SELECT count(*) FROM made) AS sent
+)
+UPDATE replay r SET
+    seen = r.seen + c.seen, sent = r.sent + c.sent,
+    at_created_at = coalesce(last.created_at, r.at_created_at), at_id = coalesce(last.id, r.at_id),
+    state = CASE WHEN c.seen < $1 THEN 'done' ELSE 'running' END,
+    finished_at = CASE WHEN c.seen < $1 THEN now_ms() END
+FROM job j CROSS JOIN counted c
+LEFT JOIN LATERAL (
+    SELECT p.created_at, p.id FROM page p ORDER BY p.created_at DESC, p.id DESC LIMIT 1
+) AS last ON true
+WHERE r.tenant_id = j.tenant_id AND r.live = j.live AND r.id = j.id
+RETURNING r.id, r.endpoint_id, r.state, c.seen, c.sent;

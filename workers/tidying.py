@@ -1,0 +1,50 @@
+"""What keeps the delivery table right between attempts; any dispatcher does it, any number may."""
+
+import sql
+from service.db import Pool
+from service.logs import get_logger
+from service.metrics import LOST_LEASES
+
+ROWS = 1000
+MAX_LOST_LEASES = 5
+"""A delivery whose leases ran out so often kills whoever sends it: it is given up."""
+log = get_logger("dispatcher")
+
+
+async def reap_leases(pool: Pool) -> int:
+    """Takes back what a dispatcher that died or slept too long had leased; how many."""
+    rows = await pool.fetch(sql.delivery_reap_many, ROWS, MAX_LOST_LEASES)
+    for row in rows:
+        LOST_LEASES.inc()
+        log.warning(
+            "lease.lost", delivery_id=row["id"], endpoint_id=row["endpoint_id"],
+            event_id=row["event_id"], number=row["attempts"], given_up=row["given_up"],
+        )  # fmt: skip
+    return len(rows)
+
+
+async def cancel_unwanted(pool: Pool) -> None:
+    """Cancels what waits for a deleted endpoint, and what an endpoint's owner chose to skip."""
+    await pool.execute(sql.delivery_cancel_orphans, ROWS)
+    await pool.execute(sql.endpoint_finish_skips)
+
+
+async def save_health(pool: Pool, tallies: list[tuple[str, bool, int, int]]) -> None:
+    """Writes down how the endpoints fare."""
+    if tallies:
+        columns = [list(column) for column in zip(*tallies, strict=True)]
+        await pool.execute(sql.endpoint_health_save_many, *columns)
+
+
+async def judge_failing(pool: Pool) -> None:
+    """Tells the operator of endpoints that fail for days, and disables them in the end."""
+    for row in await pool.fetch(sql.endpoint_warn_failing):
+        log.warning(
+            "endpoint.failing", endpoint_id=row["id"], tenant_id=row["tenant_id"],
+            failing_since=row["failing_since"], failures=row["failures"], percent=row["warned"],
+        )  # fmt: skip
+    for row in await pool.fetch(sql.endpoint_disable_failing):
+        log.warning(
+            "endpoint.disabled", endpoint_id=row["id"], tenant_id=row["tenant_id"],
+            reason=row["status_reason"],
+        )  # fmt: skip
