@@ -1,0 +1,83 @@
+"""README and env.example know every setting, and name nothing that is not there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer.main
+
+from service.app import API, PREFIXES, SERVICE
+from service.cli import app as commands
+from service.settings import Settings, load_settings
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ENV_EXAMPLE = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8")
+FIELDS = msgspec.structs.fields(Settings)
+# Of deploy/compose.yaml, which makes DATABASE_URL from it.
+NOT_OURS = {"POSTGRES_PASSWORD"}
+
+
+def show_default(value: Any) -> str:
+    """As an operator writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_env_example_has_every_setting_with_its_default_and_a_comment() -> None:
+    found = dict(re.findall(r"^([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
+    expected = {field.name.upper(): show_default(field.default) for field in FIELDS}
+    assert {name: found[name] for name in found if name not in NOT_OURS} == expected
+    for paragraph in ENV_EXAMPLE.split("\n\n"):
+        if re.search(r"^[A-Z_]+=", paragraph, re.MULTILINE):
+            assert paragraph.startswith("#"), paragraph
+
+
+def test_env_example_gives_the_defaults() -> None:
+    environ = dict(re.findall(r"^([A-Z_]+)=(.*)$", ENV_EXAMPLE, re.MULTILINE))
+    assert load_settings(environ) == Settings()
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
+def test_readme_has_every_setting_with_its_default(field: msgspec.structs.FieldInfo) -> None:
+    name = field.name.upper()
+    (row,) = [line for line in README.splitlines() if re.match(rf"\|.*`{name}`.*\|", line)]
+    names, defaults, _ = (re.findall("`([^`]*)`", cell) for cell in row.strip("|").split("|", 2))
+    if default := show_default(field.default):
+        assert defaults[names.index(name)] == default
+    else:
+        assert not defaults
+
+
+def test_every_route_that_readme_names_is_there() -> None:
+    routes = {prefix + op.path for op in API for prefix in PREFIXES} | {op.path for op in SERVICE}
+    patterns = [re.sub(r"\{\w+\}", "[^/]+", route) for route in routes]
+    named = set(re.findall(r"(?:/api)?/v1/[\w/$-]+|/health/\w+|/metrics\b|/openapi\.json", README))
+    assert "/v1/leads" in named
+    assert not [path for path in named if not any(re.fullmatch(p, path) for p in patterns)]
+
+
+def test_every_file_that_readme_names_is_there() -> None:
+    named = re.findall(r"\b((?:service|workers|sql|deploy|tests)/[\w./-]+\.\w+)", README)
+    linked = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert named
+    assert [path for path in {*named, *linked} if not (ROOT / path).exists()] == []
+
+
+def test_every_command_that_readme_names_is_there() -> None:
+    group = typer.main.get_command(commands)
+    known = set(getattr(group, "commands", {}))
+    named = set(re.findall(r"(?:^|[\s`/])leadlog ([a-z]+)", README, re.MULTILINE))
+    assert {"dev", "serve", "work"} <= named
+    assert named <= known
+
+
+def test_every_target_that_readme_names_is_in_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = set(re.findall(r"^\s*make ([a-z]+)|`make ([a-z]+)`", README, re.MULTILINE))
+    targets = {first or second for first, second in named}
+    assert {"run", "test"} <= targets
+    assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
