@@ -207,12 +207,13 @@ FROM cancelled
 RETURNING id;
 
 -- name: delivery_supersede_many
--- $1 endpoints that coalesce, $2 leads, $3 versions just written: their older lead.updated that
--- nobody is sending now are finished.
+-- $1 tenants, $2 modes, $3 endpoints that coalesce, $4 leads, $5 versions just written: their older
+-- lead.updated that nobody is sending now are finished.
 WITH superseded AS (
     DELETE FROM delivery d
-    USING unnest($1::text[], $2::text[], $3::bigint[]) AS n (endpoint_id, lead_id, version)
-    WHERE d.endpoint_id = n.endpoint_id AND d.lead_id = n.lead_id AND d.version < n.version
+    USING unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::bigint[])
+        AS n (tenant_id, live, endpoint_id, lead_id, version)
+    WHERE d.tenant_id = n.tenant_id AND d.live = n.live AND d.endpoint_id = n.endpoint_id AND d.lead_id = n.lead_id AND d.version < n.version
       AND d.type = 'lead.updated' AND d.cause = 'event' AND d.leased_until IS NULL
     RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
         d.version, d.cause, d.attempts, d.last_status, d.last_error, d.created_at

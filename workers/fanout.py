@@ -65,7 +65,7 @@ class Fanout(Reader):
             [event.version for event, _ in pairs],
         )
         updates = [
-            (wanting.id, event.lead_id, event.version)
+            (event.tenant_id, event.live, wanting.id, event.lead_id, event.version)
             for event, wanting in pairs
             if wanting.coalesces and event.type == "lead.updated"
         ]

@@ -152,8 +152,9 @@ async def _exchange(
                 kept += chunk
         finally:
             attempt.body = bytes(kept[:MAX_KEPT_BYTES])
-            attempt.truncated = not response.content.at_eof()
-            if attempt.truncated:
+            ended = response.content.at_eof()
+            attempt.truncated = not ended or len(kept) > MAX_KEPT_BYTES
+            if not ended:
                 response.close()  # not to be read to its end, however long that is
 
 

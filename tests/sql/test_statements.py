@@ -33,6 +33,10 @@ OF_ALL_TENANTS = {
     "delivery_reap_many": "takes back lost leases of all tenants",
     "delivery_give_back_many": "by the ids and fencing tokens of deliveries not sent",
     "delivery_cancel_orphans": "clears up after endpoints of all tenants",
+    "endpoint_finish_skips": "clears up after endpoints of all tenants",
+    "endpoint_warn_failing": "looks for failing endpoints of all tenants",
+    "endpoint_disable_failing": "looks for failing endpoints of all tenants",
+    "replay_advance_one": "carries on the oldest replay of any tenant, by what its row says",
 }
 _STATEMENT_END = re.compile(
     r"\b(GROUP BY|ORDER BY|RETURNING|LIMIT|UNION|FOR UPDATE|ON CONFLICT|SET|SELECT|VALUES)\b"

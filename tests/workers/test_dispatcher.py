@@ -1,0 +1,321 @@
+"""Dispatchers driven by hand: leases, order, two side by side, and what they do in trouble."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+from msgspec.structs import replace
+
+import sql
+from service.db import Pool
+from service.settings import Settings
+from service.webhooks import NewEndpoint, create_endpoint, open_box
+from tests.factories import make_tenant
+from tests.receiver import Received, Receiver, run_receiver
+from tests.webhooks import SECRET, wait_until
+from tests.workbench import Workbench
+from workers.dispatcher import Dispatcher
+from workers.slices import Workshop
+from workers.tidying import MAX_LOST_LEASES, reap_leases
+
+
+class Desk:
+    """An endpoint and deliveries for it, written as fan-out writes them."""
+
+    def __init__(self, shop: Workshop, tenant_id: int, endpoint_id: str) -> None:
+        self.shop, self.tenant_id, self.id = shop, tenant_id, endpoint_id
+        self.pool = shop.pool
+
+    async def add(self, *leads: tuple[str, int]) -> None:
+        """A delivery for each lead and version, in this order."""
+        count = len(leads)
+        tenants, lives = [self.tenant_id] * count, [True] * count
+        events = [f"evt_{lead}_{version}" for lead, version in leads]
+        names, versions = [lead for lead, _ in leads], [version for _, version in leads]
+        async with self.pool.acquire() as conn, conn.transaction():
+            await conn.execute(
+                sql.webhook_event_insert_many, tenants, lives, events, ["lead.updated"] * count,
+                names, versions, [b'{"n":1}'] * count,
+            )  # fmt: skip
+            await conn.execute(
+                sql.delivery_insert_many, tenants, lives, [self.id] * count, events,
+                ["lead.updated"] * count, names, versions,
+            )  # fmt: skip
+
+    async def drain(self, *dispatchers: Dispatcher, left: int = 0) -> None:
+        """Lets them work until so many deliveries are left."""
+
+        async def look() -> bool:
+            await asyncio.gather(*(dispatcher.once() for dispatcher in dispatchers))
+            count = await self.pool.fetchval(
+                "SELECT count(*) FROM delivery WHERE endpoint_id = $1", self.id
+            )
+            return bool(count <= left)
+
+        await wait_until(look, 30)
+
+    async def rows(self) -> list[Any]:
+        return await self.pool.fetch(
+            "SELECT id, event_id, attempts, lost, token, leased_until, yields, last_error, "
+            "extract(epoch FROM due_at - now())::float8 AS due_in_s FROM delivery ORDER BY id"
+        )
+
+    async def finals(self) -> list[Any]:
+        return await self.pool.fetch(
+            "SELECT id, event_id, outcome, attempts, last_error FROM delivery_final ORDER BY id"
+        )
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with run_receiver() as receiver:
+        yield receiver
+
+
+async def open_desk(bench: Workbench, url: str) -> Desk:
+    async with bench.pool.acquire() as conn, conn.transaction():
+        tenant = await make_tenant(conn)
+        made = await create_endpoint(
+            conn, open_box(bench.shop.settings), tenant.id, True,
+            NewEndpoint(url=url, events=["lead.updated"], secret=SECRET),
+        )  # fmt: skip
+    return Desk(bench.shop, tenant.id, made.id)
+
+
+@pytest.fixture
+async def desk(bench: Workbench, receiver: Receiver) -> Desk:
+    return await open_desk(bench, receiver.url)
+
+
+async def close(*dispatchers: Dispatcher) -> None:
+    """As when the process stops."""
+    for dispatcher in dispatchers:
+        dispatcher._shop.stopping.set()
+        await dispatcher.close()
+        dispatcher._shop.stopping.clear()
+
+
+async def test_two_dispatchers_side_by_side_send_all_once_and_keep_every_leads_order(
+    desk: Desk, receiver: Receiver
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    async def answer(received: Received) -> web.Response:
+        _, lead, version = received.id.split("_")
+        await asyncio.sleep(random.random() / 200)
+        if random.random() < 0.1:
+            return web.Response(status=500)
+        seen.append((lead, int(version)))
+        return web.Response()
+
+    receiver.answer = answer
+    leads = [(f"l{n}", version) for version in range(1, 9) for n in range(40)]
+    await desk.add(*leads)
+    dispatchers = [Dispatcher(desk.shop, f"dispatcher/{n}") for n in range(2)]
+
+    async def hurry() -> None:
+        while True:
+            await desk.pool.execute(
+                "UPDATE delivery SET due_at = now() WHERE leased_until IS NULL AND due_at > now()"
+            )
+            await desk.pool.execute("UPDATE endpoint_health SET closed_until = NULL")
+            for dispatcher in dispatchers:
+                for lane in dispatcher._lanes.values():
+                    lane.closed_until = 0
+            await asyncio.sleep(0.05)
+
+    hurrying = asyncio.create_task(hurry())
+    await desk.drain(*dispatchers)
+    hurrying.cancel()
+    await close(*dispatchers)
+    assert sorted(seen) == sorted(leads)
+    for n in range(40):
+        assert [version for lead, version in seen if lead == f"l{n}"] == list(range(1, 9))
+
+
+async def test_one_stuck_lead_holds_up_no_other(desk: Desk, receiver: Receiver) -> None:
+    async def answer(received: Received) -> web.Response:
+        return web.Response(status=400 if received.id.startswith("evt_stuck") else 200)
+
+    receiver.answer = answer
+    await desk.add(
+        *[("stuck", version) for version in range(1, 60)], *[(f"l{n}", 1) for n in range(60)]
+    )
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    await desk.drain(dispatcher, left=59)
+    while await dispatcher.once():
+        pass
+    await close(dispatcher)
+    assert {received.id for received in receiver.received if "stuck" in received.id} == {
+        "evt_stuck_1"
+    }
+    followers = [row for row in await desk.rows() if row["event_id"] != "evt_stuck_1"]
+    assert all(row["due_in_s"] > 0.3 for row in followers)  # looked at rarely, not at every claim
+
+
+async def test_a_hot_lead_goes_on_at_once_when_its_first_is_done(
+    desk: Desk, receiver: Receiver
+) -> None:
+    await desk.add(*[("hot", version) for version in range(1, 51)])
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    async with asyncio.timeout(10):  # a second each if they waited to be looked at again
+        await desk.drain(dispatcher)
+    await close(dispatcher)
+    assert [received.id for received in receiver.received] == [f"evt_hot_{n}" for n in range(1, 51)]
+
+
+async def test_a_lost_lease_is_taken_back_and_its_late_settlement_is_refused(
+    desk: Desk, receiver: Receiver
+) -> None:
+    released = asyncio.Event()
+    reached = asyncio.Event()
+
+    async def answer(_: Received) -> web.Response:
+        if len(receiver.received) == 1:
+            reached.set()
+            await released.wait()
+        return web.Response()
+
+    receiver.answer = answer
+    await desk.add(("a", 1))
+    asleep, awake = (Dispatcher(desk.shop, f"dispatcher/{n}") for n in range(2))
+    await asleep.once()
+    await reached.wait()
+    await desk.pool.execute("UPDATE delivery SET leased_until = now() - interval '1 second'")
+    assert await reap_leases(desk.pool) == 1
+    await desk.drain(awake)
+    (final,) = await desk.finals()
+    assert (final["outcome"], final["attempts"]) == ("delivered", 2)
+    released.set()
+    await close(asleep, awake)
+    assert await desk.finals() == [final]
+    attempts = await desk.pool.fetch("SELECT number, status FROM attempt ORDER BY number")
+    assert [tuple(attempt) for attempt in attempts] == [(1, 200), (2, 200)]
+
+
+async def test_a_delivery_that_loses_its_lease_five_times_is_given_up(desk: Desk) -> None:
+    await desk.add(("a", 1), ("a", 2))
+    for lost in range(1, MAX_LOST_LEASES + 1):
+        await desk.pool.execute(
+            "UPDATE delivery SET token = 1, leased_until = now() - interval '1 second' "
+            "WHERE version = 1"
+        )
+        assert await reap_leases(desk.pool) == 1, lost
+    (final,) = await desk.finals()
+    assert (final["outcome"], final["last_error"]) == ("failed", "quarantined")
+    (left,) = await desk.rows()
+    assert (left["event_id"], left["lost"]) == ("evt_a_2", 0)
+
+
+async def test_stopping_gives_back_what_cannot_be_finished(
+    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def hang(_: Received) -> web.Response:
+        reached.set()
+        await asyncio.sleep(60)
+        return web.Response()
+
+    monkeypatch.setattr("workers.dispatcher.CLOSE_S", 0.2)
+    receiver.answer = hang
+    await desk.add(("a", 1))
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    await dispatcher.once()
+    await reached.wait()
+    await close(dispatcher)
+    (row,) = await desk.rows()
+    assert (row["token"], row["attempts"], row["lost"]) == (None, 0, 0)
+
+
+async def test_a_wrong_secret_key_sends_nothing_and_costs_no_attempt(
+    desk: Desk, receiver: Receiver, settings: Settings
+) -> None:
+    await desk.add(("a", 1))
+    other_key = replace(settings, secret_key="B" * 43 + "=")
+    shop = Workshop(other_key, desk.pool, desk.shop.redis, desk.shop.wakeups, "test")
+    dispatcher = Dispatcher(shop, "dispatcher/0")
+    assert await dispatcher.once() == 1
+    assert await dispatcher.once() == 0
+    await close(dispatcher)
+    (row,) = await desk.rows()
+    assert (row["token"], row["attempts"]) == (None, 0)
+    assert receiver.received == []
+
+
+async def test_retry_after_stops_the_whole_lane(desk: Desk, receiver: Receiver) -> None:
+    async def busy(_: Received) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "3600"})
+
+    receiver.answer = busy
+    await desk.add(*[(f"l{n}", 1) for n in range(100)])
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    await dispatcher.once()
+    await close(dispatcher)
+    assert len(receiver.received) <= 8
+    again = Dispatcher(desk.shop, "dispatcher/0")  # knows it from the database
+    assert await again.once() == 0
+    await close(again)
+    closed = await desk.pool.fetchval(
+        "SELECT extract(epoch FROM closed_until - now())::float8 FROM endpoint_health"
+    )
+    assert 3500 < closed <= 3600
+
+
+async def test_an_endpoint_that_is_away_costs_few_requests(
+    desk: Desk, bench: Workbench, receiver: Receiver
+) -> None:
+    dead = await open_desk(bench, "http://127.0.0.1:9/")
+    await dead.add(*[(f"l{n}", 1) for n in range(500)])
+    await desk.add(*[(f"l{n}", 1) for n in range(100)])
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    await desk.drain(dispatcher)
+    for _ in range(20):
+        await dispatcher.once()
+    await close(dispatcher)
+    attempts = await desk.pool.fetchval(
+        "SELECT count(*) FROM attempt WHERE endpoint_id = $1", dead.id
+    )
+    assert attempts <= 16
+    health = await desk.pool.fetchrow(
+        "SELECT trips, failures, failing_since, closed_until > now() AS closed "
+        "FROM endpoint_health WHERE endpoint_id = $1", dead.id
+    )  # fmt: skip
+    assert health is not None
+    assert (health["trips"], health["failures"], health["closed"]) == (1, attempts, True)
+    assert len(receiver.received) == 100
+
+
+async def test_an_endpoint_that_fails_for_five_days_is_disabled_after_two_warnings(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    told = []
+    for hours in (59, 61, 61, 97, 97, 121):
+        await desk.pool.execute(
+            "UPDATE endpoint_health SET failures = 20, failing_since = now() - $1 * interval '1h'",
+            hours,
+        )
+        capsys.readouterr()
+        await dispatcher.tidy()
+        out = capsys.readouterr().out
+        told.append("disabled" if "endpoint.disabled" in out
+                    else "failing" if "endpoint.failing" in out else "")  # fmt: skip
+    await close(dispatcher)
+    assert told == ["", "failing", "", "failing", "", "disabled"]
+    status = await desk.pool.fetchrow("SELECT status, status_reason FROM endpoint")
+    assert status is not None
+    assert tuple(status) == ("disabled", "No delivery has succeeded for five days.")
+
+
+async def test_a_delivery_whose_event_is_gone_fails_and_says_so(desk: Desk, pool: Pool) -> None:
+    await desk.add(("a", 1))
+    await pool.execute("DELETE FROM webhook_event")
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    await desk.drain(dispatcher)
+    await close(dispatcher)
+    (final,) = await desk.finals()
+    assert (final["outcome"], final["last_error"]) == ("failed", "event_expired")
