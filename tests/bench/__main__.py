@@ -52,6 +52,10 @@ def bench(
     data_dir: Annotated[
         Path, typer.Option(help="Where the databases are made, and removed again.")
     ] = PROJECT / ".data",
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Make them here instead, and keep the filled ones for the next run."),
+    ] = None,
 ) -> None:
     """Measure Leadlog, a FastAPI app with the same routes, an empty Starlette reply and pgbench.
 
@@ -70,7 +74,7 @@ def bench(
     try:
         find_wrk()
         with uvloop_runner() as runner:
-            runner.run(_run(options, what, results, data_dir))
+            runner.run(_run(options, what, results, keep or data_dir, keep is not None))
     except (LoadError, StartError, DatabaseError) as error:
         console.print(f"bench: {error}", style="red", highlight=False)
         raise typer.Exit(1) from None
@@ -83,12 +87,12 @@ def uvloop_runner() -> asyncio.Runner:
     return asyncio.Runner(loop_factory=uvloop.new_event_loop)
 
 
-async def _run(options: Options, what: str, folder: Path, data_dir: Path) -> None:
+async def _run(options: Options, what: str, folder: Path, parent: Path, keep: bool) -> None:
     at, scene = datetime.now(UTC), look_around()
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    finished = await _measure(options, data_dir)
+    finished = await _measure(options, prepare_folder(parent), keep)
     results = collect_results(what, at, scene, finished)
     print_report(results, console)
     path = write_results(results, folder)
@@ -98,12 +102,13 @@ async def _run(options: Options, what: str, folder: Path, data_dir: Path) -> Non
         console.print(f"Drawn: {picture}")
 
 
-async def _measure(options: Options, data_dir: Path) -> Bench:
-    parent = prepare_folder(data_dir)
+async def _measure(options: Options, parent: Path, keep: bool) -> Bench:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         tell = _make_tell(progress)
-        async with set_stage(parent, options.sizes, options.settings, console.print) as stage:
+        async with set_stage(
+            parent, options.sizes, options.settings, console.print, keep=keep
+        ) as stage:
             return await run_bench(options, stage, tell)
 
 

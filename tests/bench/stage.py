@@ -1,6 +1,7 @@
 """What takes part: PostgreSQL and Valkey of our own, and a filled database for each size."""
 
 import asyncio
+import hashlib
 import signal
 import tempfile
 import time
@@ -13,15 +14,20 @@ import asyncpg
 
 from service.datafolder import prepare_folder
 from service.first_key import ensure_tenant
+from service.folderlock import lock_folder
 from service.keys import create_key
 from service.processes import Child
 from service.servers import Postgres, Valkey
+from service.supervisor import PROJECT
 from sql.connection import connect
 from sql.migrate import migrate
+from tests.bench import fill
 from tests.bench.fill import fill_leads
 from tests.bench.pgbench import SEQUENCE
 
 STOP_GRACE_S = 6.0
+TENANT = "bench"
+MIGRATIONS = PROJECT / "sql" / "migrations"
 
 
 @dataclass(frozen=True)
@@ -58,42 +64,73 @@ class Stage:
 
 @asynccontextmanager
 async def set_stage(
-    parent: Path, sizes: Sequence[int], environ: Mapping[str, str], say: Callable[[str], None]
+    parent: Path,
+    sizes: Sequence[int],
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+    *,
+    keep: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Starts the servers in a new folder inside `parent`; afterwards nothing of it is left."""
+    """Starts the servers in a new folder inside `parent`; afterwards nothing of it is left.
+
+    With `keep` they run in `parent` itself, where filled tables stay for the next run.
+    """
     async with AsyncExitStack() as stack:
-        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=parent))
-        folder = prepare_folder(Path(name))
+        if keep:
+            folder = parent
+            stack.enter_context(lock_folder(folder, say))
+        else:
+            temporary = tempfile.TemporaryDirectory(prefix="bench-", dir=parent)
+            folder = prepare_folder(Path(stack.enter_context(temporary)))
         say("Starting PostgreSQL and Valkey.")
         postgres = await stack.enter_async_context(Postgres(folder))
         valkey = await stack.enter_async_context(Valkey(folder))
         stage = Stage(folder, environ, say, postgres, valkey)
+        admin = await asyncpg.connect(postgres.dsn_of("postgres", "postgres"))
+        stack.push_async_callback(admin.close)
         for size in sizes:
-            stage.databases[size] = await make_database(stage, size)
+            stage.databases[size] = await make_database(stage, admin, size, keep=keep)
+        await admin.execute("CHECKPOINT")  # or the first rounds would pay for it
         stack.push_async_callback(stop_children, stage)
         yield stage
 
 
-async def make_database(stage: Stage, leads: int) -> Database:
-    """A migrated database with so many leads of one tenant."""
+async def make_database(
+    stage: Stage, admin: asyncpg.Connection, leads: int, *, keep: bool
+) -> Database:
+    """A migrated database with so many leads of one tenant; `keep`: a copy of one that stays."""
     name = f"bench_{leads}"
     dsn = stage.postgres.dsn_of("leadlog", name)
-    began = time.monotonic()
-    admin = await asyncpg.connect(stage.postgres.dsn_of("postgres", "postgres"))
-    try:
+    await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    kept = f"filled_{leads}_{digest_fill()}"
+    if not keep or not await admin.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", kept):
         await admin.execute(f"CREATE DATABASE {name} OWNER leadlog")
-        await migrate(dsn)
-        async with connect(dsn) as conn:
-            tenant_id = await ensure_tenant(conn, "bench")
-            key = await create_key(conn, tenant_id, True, "bench", "admin")
-            await conn.execute(SEQUENCE)
-            stage.say(f"Filling {leads:,} leads.")
-            await fill_leads(conn, tenant_id, leads)
-        await admin.execute("CHECKPOINT")  # or the first rounds would pay for it
-    finally:
-        await admin.close()
-    stage.say(f"Filled {leads:,} leads in {time.monotonic() - began:.0f} s.")
+        await fill_database(stage, dsn, leads)
+        if keep:
+            await admin.execute(f"ALTER DATABASE {name} RENAME TO {kept}")
+    if keep:
+        source = f"TEMPLATE {kept} STRATEGY file_copy"
+        await admin.execute(f"CREATE DATABASE {name} OWNER leadlog {source}", timeout=300)
+    async with connect(dsn) as conn:
+        tenant_id = await ensure_tenant(conn, TENANT)
+        key = await create_key(conn, tenant_id, True, "bench", "admin")
     return Database(leads, dsn, tenant_id, key.key)
+
+
+async def fill_database(stage: Stage, dsn: str, leads: int) -> None:
+    began = time.monotonic()
+    stage.say(f"Filling {leads:,} leads.")
+    await migrate(dsn)
+    async with connect(dsn) as conn:
+        await conn.execute(SEQUENCE)
+        await fill_leads(conn, await ensure_tenant(conn, TENANT), leads)
+    stage.say(f"Filled {leads:,} leads in {time.monotonic() - began:.0f} s.")
+
+
+def digest_fill() -> str:
+    """Differs when what is kept was filled in another way, or into another schema."""
+    files = (Path(fill.__file__), *sorted(MIGRATIONS.glob("*.sql")))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 async def stop_children(stage: Stage) -> None:

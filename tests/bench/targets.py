@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import socket
 import sys
@@ -91,6 +92,7 @@ def start_workers(stage: Stage, database: Database) -> None:
 def start_child(stage: Stage, name: str, arguments: list[str], database: Database) -> Child:
     """A process in the environment that `leadlog dev` would give it; its log goes to a file."""
     metrics = stage.folder / f"metrics-{name}"
+    shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir()
     env = {
         "PATH": "/usr/bin:/bin",
