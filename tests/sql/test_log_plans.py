@@ -1,0 +1,170 @@
+"""The hot reads of the log cost what they return, however long the log is.
+
+On a log of 50,000 events in 2,000 windows, with a transaction that was open for half of them; with
+statistics and, as in the first hours of a week's partition, without; with plans made for the
+arguments and for any arguments.
+"""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+import sql
+from service.db import Connection
+from service.log import SHARDS
+from tests.cluster import Cluster
+
+EVENTS = 50_000
+WINDOWS = 2_000
+FIRST = 1_000_000
+"""The transaction of the first event; each event has one of its own."""
+
+LONG = FIRST + 12_000
+"""A transaction that is open from then on until ten windows before the end."""
+
+_FILL = f"""
+INSERT INTO outbox (txid, shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
+SELECT ({FIRST} + n)::text::xid8, lead_shard('lead' || n % 997), 1, true, 'lead' || n % 997, n / 997,
+    'evt_' || n, 'lead.updated', 'key_1', now(), json_build_object('lead', repeat('x', 300))
+FROM generate_series(1, {EVENTS}) AS n;
+WITH cut AS (
+    SELECT 1 + k AS tick, {FIRST} + 1 + k * {EVENTS // WINDOWS} AS xmax FROM generate_series(1, {WINDOWS}) AS k
+)
+INSERT INTO tick (tick, generation, snap, at)
+SELECT tick, 1, CASE WHEN xmax > {LONG} AND tick < {WINDOWS} - 10
+    THEN format('%s:%s:%s', {LONG}, xmax, {LONG}) ELSE format('%s:%s:', xmax, xmax)
+    END::pg_snapshot, now()
+FROM cut;
+UPDATE ticker SET (tick, snap) = (SELECT tick, snap FROM tick ORDER BY tick DESC LIMIT 1);
+"""  # noqa: E501  # SQL
+
+# Statistics of an empty partition would make the planner read it whole: nobody analyses those.
+_NAME_FILLED = """
+SELECT 'ANALYZE ticker, ' || string_agg(DISTINCT tableoid::regclass::text, ', ')
+FROM (SELECT tableoid FROM outbox UNION ALL SELECT tableoid FROM tick) AS filled
+"""
+
+
+@pytest.fixture(scope="module", params=["with statistics", "without statistics"])
+async def log(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
+    """A connection to a database with a long log."""
+    async with cluster.make_database() as dsn:
+        conn = await asyncpg.connect(dsn)
+        await conn.execute(_FILL)
+        if request.param == "with statistics":
+            await conn.execute(await conn.fetchval(_NAME_FILLED))
+        yield conn
+        await conn.close()
+
+
+@pytest.fixture(params=["force_custom_plan", "force_generic_plan"])
+async def planner(log: Connection, request: pytest.FixtureRequest) -> AsyncIterator[Connection]:
+    transaction = log.transaction()
+    await transaction.start()
+    await log.execute(f"SET LOCAL plan_cache_mode = {request.param}")
+    yield log
+    await transaction.rollback()
+
+
+async def explain(conn: Connection, statement: str, types: str, *arguments: str) -> dict[str, Any]:
+    """The plan as it ran."""
+    await conn.execute(f"PREPARE looked_at ({types}) AS {statement}")
+    text = await conn.fetchval(
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE looked_at ({', '.join(arguments)})"
+    )
+    await conn.execute("DEALLOCATE looked_at")
+    plan: dict[str, Any] = json.loads(text)[0]["Plan"]
+    return plan
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from walk(child)
+
+
+def find_scans(plan: dict[str, Any], table: str) -> list[dict[str, Any]]:
+    """The nodes that read a table's partitions, if they ran at all."""
+    return [
+        node
+        for node in walk(plan)
+        if node.get("Relation Name", "").startswith(f"{table}_") and node["Actual Loops"]
+    ]
+
+
+def count_rows(scans: list[dict[str, Any]]) -> float:
+    """The rows that were fetched, those thrown away included."""
+    fetched: float = sum(
+        (
+            node["Actual Rows"]
+            + node.get("Rows Removed by Filter", 0)
+            + node.get("Rows Removed by Index Recheck", 0)
+        )
+        * node["Actual Loops"]
+        for node in scans
+    )
+    return fetched
+
+
+def assert_by_index(scans: list[dict[str, Any]]) -> None:
+    kinds = {node["Node Type"] for node in scans}
+    assert kinds <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}, kinds
+
+
+SHARD_LIST = "'{" + ",".join(map(str, SHARDS)) + "}'"
+READ_TYPES = "bigint, bigint, smallint[], integer, integer"
+
+
+@pytest.mark.parametrize("tick", [10, 600, 1_999])
+async def test_a_window_costs_its_rows_wherever_it_stands_in_the_log(
+    planner: Connection, tick: int
+) -> None:
+    plan = await explain(
+        planner, sql.window_read_many, READ_TYPES, str(tick), "0", SHARD_LIST, "1000", "1"
+    )
+    scans = find_scans(plan, "outbox")
+
+    assert plan["Actual Rows"] == EVENTS // WINDOWS
+    assert_by_index(scans)
+    assert_by_index(find_scans(plan, "tick"))
+    assert count_rows(scans) <= 2 * plan["Actual Rows"] + len(SHARDS)
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 1_000
+
+
+async def test_an_empty_look_at_the_end_of_the_log_costs_next_to_nothing(
+    planner: Connection,
+) -> None:
+    last = str(WINDOWS + 1)
+    plan = await explain(
+        planner, sql.window_read_many, READ_TYPES, last, "0", SHARD_LIST, "1000", "1"
+    )
+
+    assert plan["Actual Rows"] == 0
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 50
+
+
+async def test_many_windows_cost_their_rows(planner: Connection) -> None:
+    plan = await explain(
+        planner, sql.window_read_many, READ_TYPES, "600", "0", SHARD_LIST, "200", "50"
+    )
+    scans = find_scans(plan, "outbox")
+
+    assert plan["Actual Rows"] == 200
+    assert_by_index(scans)
+    assert count_rows(scans) <= 50 * EVENTS // WINDOWS * 2
+
+
+@pytest.mark.parametrize("has_news", [True, False])
+async def test_looking_for_news_costs_next_to_nothing(planner: Connection, has_news: bool) -> None:
+    if has_news:
+        await planner.execute("UPDATE ticker SET tick = 1500, snap = t.snap FROM tick t "
+                              "WHERE t.tick = 1500")  # fmt: skip
+    tick = await planner.fetchval(sql.ticker_get_tick)
+    plan = await explain(planner, sql.ticker_cut, "bigint", str(tick))
+
+    assert plan["Actual Rows"] == int(has_news)
+    assert_by_index(find_scans(plan, "outbox"))
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
