@@ -38,10 +38,9 @@ ON CONFLICT (shard, name) DO UPDATE
 SET generation = excluded.generation, tick = excluded.tick, event_id = excluded.event_id,
     parked = excluded.parked;
 
--- name: stream_group_delete_many
--- $1 shards, $2 names.
-DELETE FROM stream_group g USING unnest($1::smallint[], $2::text[]) AS u (shard, name)
-WHERE g.shard = u.shard AND g.name = u.name;
+-- name: stream_group_delete_outdated
+-- Forgets the groups that left so long ago that the log has nothing for them any more.
+DELETE FROM stream_group WHERE parked AND tick < (SELECT min(tick) FROM tick);
 
 -- name: ticker_get_if_reader_at
 -- $1 reader, $2 tick and $3 event id where it stood: the newest tick and its generation. No row:

@@ -14,6 +14,7 @@ from service.logs import get_logger
 from service.metrics import STREAM_LENGTH, STREAM_REBUILDS
 from workers.stream_ledger import KnownGroup, Ledger
 from workers.stream_places import (
+    UNKNOWN,
     ZERO,
     Checkpoint,
     Damage,
@@ -75,12 +76,11 @@ class Keeper:
         checkpoints = find_checkpoints(looks, positions)
         for generation, look in sorted(looks.items()):
             stream = StreamName(shard, generation)
-            known = any(
-                not group.parked and group.checkpoint.generation == generation
-                for group in self._ledger.known_in(shard).values()
-            )
-            expected = self._ledger.newest[stream]
-            damage = find_damage(look, expected, tick, positions[generation], known=known)
+            known = self._ledger.checkpoints_in(stream)
+            damage = find_damage(
+                look, self._ledger.newest[stream], tick, positions[generation], known,
+                must_exist=self._ledger.has_groups(stream),
+            )  # fmt: skip
             if damage is not None:
                 await self._rebuild(stream, look, damage, checkpoints)
                 return {}
@@ -89,24 +89,21 @@ class Keeper:
         return await self._make_room(shard, looks, positions)
 
     def _find_positions(self, shard: int, generation: int, look: Look) -> dict[str, EntryId]:
-        known = self._ledger.known_in(shard)
+        known = self._ledger.checkpoints_in(StreamName(shard, generation))
         place = self._ledger.places[shard]
         published = to_entry_id(place.cursor) if place.generation <= generation else ZERO
-        start = find_start(look, published)
-        positions = {}
-        for group in look.groups:
-            before = known.get(group.name)
-            here = before is not None and before.checkpoint.generation == generation
-            before_id = before.checkpoint.id if before is not None and here else None
-            positions[group.name] = find_position(group, before_id, start)
-        return positions
+        is_lost = look.newest < self._ledger.newest[StreamName(shard, generation)]
+        start = UNKNOWN if is_lost else find_start(look, published)
+        return {
+            group.name: find_position(group, known.get(group.name), start) for group in look.groups
+        }
 
     def _note(self, shard: int, checkpoints: Mapping[str, Checkpoint]) -> None:
-        """Remembers where the groups stand; forgets those that somebody has removed."""
+        """Remembers where the groups stand, removed ones too: they may return."""
         ledger, now = self._ledger, time.monotonic()
         for name, group in ledger.known_in(shard).items():
-            if name not in checkpoints and not group.parked:
-                del ledger.groups[shard, name]
+            if name not in checkpoints:
+                ledger.groups[shard, name] = KnownGroup(group.checkpoint, parked=True)
                 self._moved.pop((shard, name), None)
         for name, checkpoint in checkpoints.items():
             ledger.groups[shard, name] = KnownGroup(checkpoint)
@@ -160,14 +157,18 @@ class Keeper:
             published = to_entry_id(self._ledger.places[stream.shard].cursor)
             bound = Checkpoint(stream.generation, published)
             standing = {name: min(at, bound) for name, at in standing.items()}
-        checkpoints = self._merge_checkpoints(stream.shard, standing)
+        tail = await self._find_tail(stream)
+        checkpoints = {
+            name: tail if checkpoint.id == UNKNOWN else checkpoint
+            for name, checkpoint in self._merge_checkpoints(stream.shard, standing).items()
+        }
         if damage != "lost":  # a stream takes nothing below its newest entry
             await self._streams.drop(stream)
         for name, checkpoint in checkpoints.items():
             at = StreamName(stream.shard, checkpoint.generation)
             await self._streams.make_group(at, name, checkpoint.id)
             self._ledger.groups[stream.shard, name] = KnownGroup(checkpoint)
-        to = min(checkpoints.values(), default=None) or await self._find_tail(stream)
+        to = min(checkpoints.values(), default=tail)
         self._ledger.rewind(stream, look.newest if damage == "lost" else ZERO, to)
         STREAM_REBUILDS.labels(damage).inc()
         log.warning("stream.rebuilt", shard=stream.shard, generation=stream.generation,
@@ -186,7 +187,7 @@ class Keeper:
         return merged
 
     async def _find_tail(self, stream: StreamName) -> Checkpoint:
-        """Where to begin when no group has read anything."""
+        """Where to begin for groups of which nothing is known, and when there is none."""
         oldest: int = await self._pool.fetchval(sql.tick_get_oldest)
         cursor = self._ledger.places[stream.shard].cursor
         tail = max(oldest, cursor.tick - TAIL_TICKS)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import msgspec
+from asyncpg import Record
 
 import sql
 from service.db import Pool
@@ -51,6 +52,7 @@ class Ledger:
 
     async def load(self) -> None:
         """Makes this what PostgreSQL says. Raises LookupError if there is no such reader."""
+        await self._pool.execute(sql.stream_group_delete_outdated)
         async with self._pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
             reader = await conn.fetchrow(sql.reader_get, self._reader)
             streams = await conn.fetch(sql.stream_list)
@@ -62,17 +64,21 @@ class Ledger:
             StreamName(row["shard"], row["generation"]): EntryId(row["tick"], row["event_id"])
             for row in streams
         }
+        self._stored_newest = dict(self.newest)
+        self._read_groups(groups)
+        self.places = {shard: self._place(shard) for shard in reader["shards"]}
+
+    def _read_groups(self, rows: list[Record]) -> None:
         self.groups = {
             (row["shard"], row["name"]): KnownGroup(
                 Checkpoint(row["generation"], EntryId(row["tick"], row["event_id"])), row["parked"]
             )
-            for row in groups
+            for row in rows
         }
-        self.places = {shard: self._place(shard) for shard in reader["shards"]}
-        self._stored_newest, self._stored_groups = dict(self.newest), dict(self.groups)
+        self._stored_groups = dict(self.groups)
 
     async def check(self) -> tuple[int, int]:
-        """The newest tick and its generation.
+        """The newest tick and its generation; reads the groups anew.
 
         Raises CursorMovedError if another process is publishing, so that one that was suspended
         does not judge streams by what it knew.
@@ -82,6 +88,7 @@ class Ledger:
         )
         if row is None:
             raise CursorMovedError(self._reader)
+        self._read_groups(await self._pool.fetch(sql.stream_group_list))
         return row["tick"], row["generation"]
 
     def _place(self, shard: int) -> Place:
@@ -97,6 +104,21 @@ class Ledger:
     def known_in(self, shard: int) -> dict[str, KnownGroup]:
         """The groups of a shard by name."""
         return {name: group for (of, name), group in self.groups.items() if of == shard}
+
+    def checkpoints_in(self, stream: StreamName) -> dict[str, EntryId]:
+        """Where the groups of a stream stood when PostgreSQL was told last, by name."""
+        return {
+            name: group.checkpoint.id
+            for name, group in self.known_in(stream.shard).items()
+            if group.checkpoint.generation == stream.generation
+        }
+
+    def has_groups(self, stream: StreamName) -> bool:
+        """Whether groups of this stream are known that should be in Redis."""
+        return any(
+            not group.parked and group.checkpoint.generation == stream.generation
+            for group in self.known_in(stream.shard).values()
+        )
 
     def rewind(self, stream: StreamName, holds: EntryId, to: Checkpoint) -> None:
         """Lets a shard go back; `holds` is the newest entry that the damaged stream still has."""
@@ -134,9 +156,6 @@ class Ledger:
         ]
         if changed:
             await self._pool.execute(sql.stream_group_put_many, *zip(*changed, strict=True))
-        gone = [key for key in self._stored_groups if key not in self.groups]
-        if gone:
-            await self._pool.execute(sql.stream_group_delete_many, *zip(*gone, strict=True))
         self._stored_groups = dict(self.groups)
 
     async def forget_stream(self, stream: StreamName) -> None:

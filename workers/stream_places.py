@@ -29,6 +29,8 @@ class EntryId(NamedTuple):
 MAX_EVENT_ID = 2**63 - 1
 ZERO = EntryId(0, 0)
 """Before every entry."""
+UNKNOWN = ZERO
+"""Where a group stands that was made in a stream that has lost its entries."""
 
 
 class StreamName(NamedTuple):
@@ -106,18 +108,27 @@ def find_start(look: Look, published: EntryId) -> EntryId:
 
 
 def find_damage(
-    look: Look, expected: EntryId, newest_tick: int, positions: Mapping[str, EntryId], known: bool
+    look: Look,
+    expected: EntryId,
+    newest_tick: int,
+    positions: Mapping[str, EntryId],
+    known: Mapping[str, EntryId],
+    *,
+    must_exist: bool,
 ) -> Damage | None:
     """What is wrong with a stream that should end at `expected` or later.
 
-    `known`: groups are remembered that should be there.
+    `positions`: where its groups stand; `known`: where they and groups that are gone stood when
+    PostgreSQL was told last. We drop no entry above that, so one that is missing there was dropped
+    by somebody, even if its group has been given later ones since and stands above it now.
     """
-    if look.newest < expected or (known and not look.exists):
+    if look.newest < expected or (must_exist and not look.exists):
         return "lost"
     if look.newest.tick > newest_tick:
         return "foreign"
     begins = look.prev if look.length else look.newest
-    if any(position < begins for position in positions.values()):
+    if any(min(position, known.get(name, position)) < begins
+           for name, position in positions.items()):  # fmt: skip
         return "hole"
     return None
 

@@ -116,6 +116,8 @@ class Consumer:
         for shard in SHARDS:
             for entry_id, fields in await self._read(self._key(shard), count):
                 found += 1
+                if b"prev" not in fields:  # a stranger's; never acknowledged
+                    continue
                 self.told.append(to_told(entry_id, fields))
                 if ack:
                     await self.redis.xack(self._key(shard), self.group, entry_id)

@@ -115,6 +115,23 @@ async def test_a_group_misses_nothing_when_redis_loses_entries(
     assert crm.find_gaps() == []
 
 
+async def test_entries_removed_before_a_group_got_them_are_told_though_it_got_later_ones(
+    stage: Stage, publisher: Publisher
+) -> None:
+    crm = Consumer(stage.redis, "crm")
+    await publish(publisher)
+    await crm.join()
+    await stage.log(80)
+    await publish(publisher)
+    for shard in LOG_SHARDS:
+        await stage.redis.xtrim(make_key(StreamName(shard, 1)), maxlen=1)
+    await crm.read()
+    assert len(crm.event_ids) < len(stage.logged)
+    await publish(publisher)
+    await crm.read()
+    assert crm.event_ids == set(stage.logged)
+
+
 async def damage_streams(redis: Redis, fault: str) -> None:
     busy = [s for s in LOG_SHARDS if await redis.xlen(make_key(StreamName(s, 1))) > 3]
     key = make_key(StreamName(busy[0], 1))
@@ -294,7 +311,7 @@ async def test_a_group_that_stands_still_is_parked_and_gets_all_when_it_returns(
     assert dead.find_gaps() == []
 
 
-async def test_a_group_that_somebody_removes_holds_nothing_up(
+async def test_a_group_that_somebody_removes_holds_nothing_up_and_may_return(
     stage: Stage, publisher: Publisher
 ) -> None:
     crm = Consumer(stage.redis, "crm")
@@ -305,7 +322,16 @@ async def test_a_group_that_somebody_removes_holds_nothing_up(
     for shard in LOG_SHARDS:
         await stage.redis.xgroup_destroy(make_key(StreamName(shard, 1)), "crm")
     await publish(publisher)
-    assert await stage.pool.fetch(sql.stream_group_list) == []
+    groups = await stage.pool.fetch(sql.stream_group_list)
+    assert [group["parked"] for group in groups] == [True] * 8
+    missed = await stage.log(10)
+    await publish(publisher)
+    await stage.redis.flushall()
+    await publish(publisher)
+    await crm.join()
+    await publish(publisher)
+    await crm.read()
+    assert crm.event_ids >= set(missed)
 
 
 async def test_groups_with_odd_names_do_no_harm(stage: Stage, publisher: Publisher) -> None:
