@@ -18,6 +18,8 @@ def check_port(host: str, port: int) -> None:
                 trial.bind(address)
     except OSError as error:
         raise StartError(_explain(error, host, port)) from error
+    except UnicodeError as error:  # no name that the DNS could hold
+        raise StartError(_unknown_host(host, "not a host name")) from error
 
 
 def _explain(error: OSError, host: str, port: int) -> str:
@@ -28,7 +30,11 @@ def _explain(error: OSError, host: str, port: int) -> str:
         )
     if error.errno == errno.EACCES:
         return f"Port {port} needs more rights than we have: set PORT to one above 1023."
-    return f"HOST {host} is no address of this machine ({error.strerror}): set HOST to one that is."
+    return _unknown_host(host, error.strerror or str(error))
+
+
+def _unknown_host(host: str, reason: str) -> str:
+    return f"HOST {host} is no address of this machine ({reason}): set HOST to one that is."
 
 
 def make_url(host: str, port: int) -> str:

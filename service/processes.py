@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 POLL_S = 0.02
+LONGEST_POLL_S = 0.25
 HARDER_GRACE_S = 1.0
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 
@@ -54,8 +55,10 @@ class Child:
 
     async def wait(self) -> int:
         """The exit code, once it has ended."""
-        while (code := self.poll()) is None:  # noqa: ASYNC110  # a process sets no event
-            await asyncio.sleep(POLL_S)
+        pause_s = POLL_S
+        while (code := self.poll()) is None:
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.1, LONGEST_POLL_S)  # quick to see a stop, idle for the rest
         return code
 
     async def stop(self, signals: Sequence[signal.Signals], grace_s: float) -> None:
