@@ -20,6 +20,7 @@ from service.validation import Check
 State = Literal["pending", "delivered", "failed", "held", "superseded", "cancelled"]
 ID_PREFIX = "dlv_"
 _MAX_ID = 2**63 - 1
+_CURSOR = "`nextCursor` of the page before."
 
 
 class DeliveryQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -27,9 +28,9 @@ class DeliveryQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
 
     checks: ClassVar[Mapping[str, Check]] = {}
 
-    state: State | None = None
+    state: Annotated[State, Meta(description="Only deliveries in this state.")] | None = None
     limit: Limit = 25
-    cursor: Annotated[str, Meta(max_length=200)] | None = None
+    cursor: Annotated[str, Meta(max_length=200, description=_CURSOR)] | None = None
 
 
 class Delivery(Wire):

@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted
 from service.handlers.health import Health
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
+from service.webhook_changes import EndpointPatch, RotatedSecret
 from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 
 _KNOWN = {
@@ -62,6 +65,44 @@ _HOOK_STATE: dict[str, Any] = {
     "lastSuccessAt": "2026-10-14T13:05:49.020Z",
 }
 
+_REPLAY: dict[str, Any] = {
+    "id": "rpl_01K8Z7R2F4H6K8M0P2R4T6V8X0",
+    "state": "running",
+    "since": "2026-10-13T00:00:00.000Z",
+    "until": "2026-10-14T14:00:00.000Z",
+    "onlyUndelivered": True,
+    "seen": 120,
+    "sent": 4,
+    "createdAt": "2026-10-14T14:00:00.000Z",
+    "finishedAt": None,
+}
+_DELIVERY: dict[str, Any] = {
+    "id": "dlv_81377",
+    "eventId": "evt_01K8Z7QH3R5T7V9X1Z3B5D7F9H",
+    "type": "lead.updated",
+    "leadId": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",
+    "cause": "event",
+    "state": "delivered",
+    "attempts": 1,
+    "lastStatus": 204,
+    "lastError": None,
+    "nextAttemptAt": None,
+    "createdAt": "2026-10-14T13:05:48.951Z",
+    "finishedAt": "2026-10-14T13:05:49.020Z",
+}
+_ATTEMPT: dict[str, Any] = {
+    "number": 1,
+    "at": "2026-10-14T13:05:48.960Z",
+    "status": 204,
+    "error": None,
+    "dnsMs": 4.1,
+    "connectMs": 21.7,
+    "waitMs": 33.0,
+    "totalMs": 59.2,
+    "response": "",
+    "truncated": False,
+}
+
 
 def _make_factor(feature: str, value: str, contribution: int, note: str) -> dict[str, Any]:
     return {"feature": feature, "value": value, "contribution": contribution, "note": note}
@@ -105,6 +146,16 @@ EXAMPLES: dict[Any, Any] = {
     NewEndpoint: {"url": "https://crm.nordvik.example.com/hooks/leads", "events": ["lead.created"]},
     CreatedEndpoint: _HOOK | {"secret": "whsec_…"},
     Endpoint: _HOOK | _HOOK_STATE,
+    EndpointPatch: {"status": "active", "resume": "replay", "rateLimit": 20},
+    RotatedSecret: {"secret": "whsec_…", "previousExpiresAt": "2026-10-15T14:00:00.000Z"},
+    ReplayRequest: {"since": "2026-10-13", "onlyUndelivered": True},
+    Replay: _REPLAY,
+    DeliveryStarted: {"deliveryId": "dlv_81402"},
+    DeliveryPage: {
+        "data": [_DELIVERY],
+        "pagination": {"limit": 25, "hasMore": False, "nextCursor": None},
+    },
+    DeliveryDetail: _DELIVERY | {"attemptLog": [_ATTEMPT]},
     EndpointList: {"data": [_HOOK | _HOOK_STATE]},
     LeadScore: {
         "leadId": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",

@@ -43,7 +43,7 @@ MEANINGS: dict[type[Problem], str] = {
     Unauthorized: "No API key, or one that is unknown, revoked or expired.",
     Forbidden: "The key's scope is too small.",
     NotFound: "There is nothing with this id, or it is not yours.",
-    Conflict: "Another lead has this e-mail address; `existingLeadId` names it.",
+    Conflict: "It clashes with what is there; `existingLeadId` names a lead that has the e-mail.",
     PayloadTooLarge: "The body is too large.",
     UnsupportedMediaType: "The body is not declared as JSON in UTF-8.",
     Unprocessable: "Well-formed but impossible; `details` says why.",
@@ -170,11 +170,12 @@ def _list_query_parameters(operation: Operation, schemas: Json) -> Iterator[Json
     schemas.update(found)
     for name, schema in own["properties"].items():
         parameter: Json = {"name": name, "in": "query", "required": name in own.get("required", ())}
-        if description := schema.pop("description", None):
+        shown = _without_null(schema)
+        if description := shown.pop("description", None):
             parameter["description"] = description
-        if schema.get("type") == "object":
+        if shown.get("type") == "object":
             parameter |= {"style": "deepObject", "explode": True}
-        yield parameter | {"schema": _without_null(schema)}
+        yield parameter | {"schema": shown}
 
 
 def _without_null(schema: Json) -> Json:
@@ -196,7 +197,8 @@ def _list_responses(operation: Operation) -> Iterator[tuple[str, Json]]:
     if operation.reply is not None:
         answer["content"] = _json_of(operation.reply)
     elif operation.media_type is not None:
-        answer["content"] = {operation.media_type: {"schema": {"type": "string"}}}
+        kind = "object" if operation.media_type == "application/json" else "string"
+        answer["content"] = {operation.media_type: {"schema": {"type": kind}}}
     yield str(operation.status), answer
     for status, kind in operation.also.items():
         yield str(status), answer | {"description": "Not now.", "content": _json_of(kind)}

@@ -35,6 +35,19 @@ _OUR_HEADERS = frozenset(
     }
 )  # fmt: skip
 
+Resume = Annotated[
+    str,
+    Meta(extra_json_schema={"anyOf": [{"enum": ["replay", "skip"]}, {"format": "date-time"}]}),
+]
+
+Headers = Annotated[
+    dict[
+        Annotated[str, Meta(extra_json_schema={"pattern": f"^{_HEADER_NAME.pattern}$"})],
+        Annotated[str, Meta(extra_json_schema={"pattern": f"^{_HEADER_VALUE.pattern}$"})],
+    ],
+    Meta(max_length=MAX_HEADERS),
+]
+
 
 def check_headers(headers: dict[str, str]) -> Iterator[Fault]:
     """Names and values as HTTP has them, and none that we or the connection need."""
@@ -84,11 +97,11 @@ class EndpointPatch(Input):
     events: EventTypes | UnsetType = UNSET
     description: Annotated[str, Meta(max_length=500)] | UnsetType | None = UNSET
     status: Literal["active", "paused"] | UnsetType = UNSET
-    resume: str | UnsetType = UNSET
+    resume: Resume | UnsetType = UNSET
     rate_limit: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType | None = UNSET
     timeout_ms: Annotated[int, Meta(ge=1000, le=30_000)] | UnsetType | None = UNSET
     payload: Literal["full", "thin"] | UnsetType = UNSET
-    headers: Annotated[dict[str, str], Meta(max_length=MAX_HEADERS)] | UnsetType | None = UNSET
+    headers: Headers | UnsetType | None = UNSET
     coalesce: bool | UnsetType = UNSET
     retry: Literal["fast", "standard", "long"] | UnsetType = UNSET
 

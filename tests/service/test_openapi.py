@@ -150,5 +150,7 @@ async def test_generated_requests_find_no_fault(api: Api) -> None:
         if process.returncode is None:
             process.kill()
     assert process.returncode == 0, output.decode()
-    tested = len(API) + len(SERVICE) - len(ENDS_KEYS) - 1  # nor the document itself
-    assert f"Tested: {tested}\n" in output.decode()
+    tested = re.search(r"Tested: (\d+)", output.decode())
+    least = len(API) + len(SERVICE) - len(ENDS_KEYS) - 1  # it may leave out the document itself
+    assert tested is not None
+    assert int(tested[1]) >= least
