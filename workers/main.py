@@ -15,12 +15,12 @@ from typing import Any, cast
 
 import msgspec
 import uvloop
-from arq.connections import ArqRedis, RedisSettings
+from arq.connections import ArqRedis
 from arq.cron import cron
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 from prometheus_client import start_http_server
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 import sql
 from service.db import DATABASE_AWAY, create_pool
@@ -34,6 +34,7 @@ QUEUE = "leadlog:slices"
 WATCH_S = 0.5
 SWEEP_SECONDS = set(range(0, 60, 2))
 STOP_S = 8.0
+ARQ_STOP_S = 1.0
 RESTART_S = 0.5
 log = get_logger("worker")
 
@@ -69,17 +70,18 @@ async def work(settings: Settings) -> AsyncIterator[Runner]:
         owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
         runner = Runner(Workshop(settings, pool, redis, wakeups, owner), make_factories())
         async with wakeups.running(listening=True):
-            tasks = [
-                asyncio.create_task(run_arq_forever(settings, runner), name="arq"),
-                asyncio.create_task(watch_forever(pool, runner), name="watchdog"),
-            ]
+            stopping = asyncio.Event()
+            arq = asyncio.create_task(run_arq_until(stopping, settings, runner), name="arq")
+            watchdog = asyncio.create_task(watch_forever(pool, runner), name="watchdog")
             try:
                 yield runner
             finally:
                 await runner.stop(STOP_S)
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                stopping.set()
+                watchdog.cancel()
+                await asyncio.wait([arq], timeout=ARQ_STOP_S)
+                arq.cancel()
+                await asyncio.gather(arq, watchdog, return_exceptions=True)
     await redis.aclose()
 
 
@@ -103,17 +105,26 @@ async def watch_forever(pool: Any, runner: Runner) -> None:
         await asyncio.sleep(WATCH_S)
 
 
-async def run_arq_forever(settings: Settings, runner: Runner) -> None:
+async def run_arq_until(stopping: asyncio.Event, settings: Settings, runner: Runner) -> None:
     """Keeps an arq worker going; a lost Redis ends it, so it is made anew until it stays."""
-    while True:
+    while not stopping.is_set():
         worker = make_arq_worker(settings, runner)
+        ender = asyncio.create_task(_end_arq_when(stopping, worker))
         try:
             await worker.main()
         except Exception as error:  # noqa: BLE001  # the watchdog works on meanwhile
             log.warning("arq.failed", error=repr(error))
+            await asyncio.sleep(RESTART_S)
         finally:
+            ender.cancel()
             await _close_arq(worker)
-        await asyncio.sleep(RESTART_S)
+
+
+async def _end_arq_when(stopping: asyncio.Event, worker: Worker) -> None:
+    """Lets the worker return by itself, as a burst of no jobs does: a cancelled one leaks."""
+    await stopping.wait()
+    worker.max_burst_jobs = 0
+    worker.burst = True
 
 
 async def _close_arq(worker: Worker) -> None:
@@ -123,6 +134,8 @@ async def _close_arq(worker: Worker) -> None:
     for job in jobs:
         job.cancel()
     await asyncio.gather(*jobs, return_exceptions=True)
+    with suppress(Exception):
+        await worker.pool.connection_pool.disconnect(inuse_connections=True)
     with suppress(Exception):
         await worker.pool.aclose(close_connection_pool=True)
 
@@ -140,7 +153,15 @@ def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
         with suppress(Exception):  # a hook that raises would end the worker
             await enqueue_all(ctx["redis"], runner)
 
+    serializer = msgspec.msgpack.Encoder(enc_hook=str).encode
+    pool = ArqRedis(  # not arq's own, which it loses when Redis is away at the start
+        ConnectionPool.from_url(settings.require_redis_url()),
+        job_serializer=serializer,
+        job_deserializer=msgspec.msgpack.decode,
+        default_queue_name=QUEUE,
+    )
     return Worker(
+        redis_pool=pool,
         functions=[
             func(
                 cast(WorkerCoroutine, run_slice),
@@ -151,7 +172,6 @@ def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
         ],
         cron_jobs=[cron(sweep, second=SWEEP_SECONDS, timeout=5, run_at_startup=True)],
         queue_name=QUEUE,
-        redis_settings=RedisSettings.from_dsn(settings.require_redis_url()),
         after_job_end=enqueue_again,
         handle_signals=False,
         keep_result=0,
@@ -159,7 +179,7 @@ def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
         max_jobs=len(runner.factories) + 4,
         poll_delay=0.05,
         health_check_interval=5,
-        job_serializer=msgspec.msgpack.Encoder(enc_hook=str).encode,
+        job_serializer=serializer,
         job_deserializer=msgspec.msgpack.decode,
         log_results=False,
     )

@@ -30,7 +30,7 @@ class Reader(ABC):
     """A slice that reads windows; a subclass says what an event does."""
 
     topics: tuple[Topic, ...] = ("tick",)
-    idle_s = 0.4
+    idle_s = 0.5
     limit: ClassVar[int] = 1000
     """Events in one transaction at the most."""
 
