@@ -36,7 +36,9 @@ async def ids(api: Api) -> dict[str, str]:
 
 
 async def send(api: Api, operation: Operation, ids: dict[str, str], prefix: str = "/v1") -> Answer:
-    path = operation.path.replace("{id}", ids[operation.path.split("/")[1]])
+    path = operation.path
+    if "{id}" in path:
+        path = path.replace("{id}", ids[path.split("/")[1]])
     body = None if operation.body is None else msgspec.json.encode(EXAMPLES[operation.body])
     return await api.call(operation.method, prefix + path, body)
 
@@ -103,7 +105,7 @@ async def test_no_list_shows_what_is_anothers(api: Api, ids: dict[str, str], oth
         query = "?q=duarte" if operation.path.endswith("/search") else ""
         mine = await api.call("GET", f"/v1{operation.path}{query}")
         assert mine.status == 200, mine.body
-        assert any(an_id.encode() in mine.body for an_id in ids.values())
+        assert ids.get(operation.path.split("/")[1], "").encode() in mine.body
         for stranger in strangers:
             answer = await stranger.call("GET", f"/v1{operation.path}{query}")
             assert answer.status == 200

@@ -134,6 +134,7 @@ def test_the_page_escapes_what_it_is_given(document: dict[str, Any]) -> None:
     assert "&lt;script&gt;alert(1)" in page
 
 
+@pytest.mark.timeout(240)  # about 20 s of two idle cores, more of busy ones
 async def test_generated_requests_find_no_fault(api: Api) -> None:
     """schemathesis: no 5xx, nothing undocumented, every answer as its schema says."""
     excluded = [part for name in ENDS_KEYS for part in ("--exclude-operation-id", name)]
@@ -144,13 +145,15 @@ async def test_generated_requests_find_no_fault(api: Api) -> None:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(100):
+        async with asyncio.timeout(220):
             output, _ = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
     assert process.returncode == 0, output.decode()
     tested = re.search(r"Tested: (\d+)", output.decode())
-    least = len(API) + len(SERVICE) - len(ENDS_KEYS) - 1  # it may leave out the document itself
+    endless = [op for op in API if op.media_type == "text/event-stream"]
+    least = len(API) + len(SERVICE) - len(ENDS_KEYS) - len(endless)
+    least -= 1  # it may leave out the document itself
     assert tested is not None
     assert int(tested[1]) >= least
