@@ -14,7 +14,7 @@ from service.datafolder import prepare_folder
 from service.db import Connection, Pool, create_pool
 from service.servers import Valkey
 from service.settings import Settings
-from tests.cluster import Cluster, RunningCluster, keep_seeds, reset_database
+from tests.cluster import Cluster, RunningCluster, reset_database
 
 _running = pytest.StashKey[RunningCluster]()
 
@@ -114,13 +114,13 @@ async def admin_conn(cluster: Cluster, database_url: str) -> AsyncIterator[async
     """The superuser in this worker's database, for cleaning up."""
     name = database_url.split("@/")[1].split("?", maxsplit=1)[0]
     conn = await asyncpg.connect(cluster.dsn_of(name, "postgres"))
-    await keep_seeds(conn)
     yield conn
     await conn.close()
 
 
 @pytest.fixture
 async def committed(pool: Pool, admin_conn: asyncpg.Connection) -> AsyncIterator[Pool]:
-    """The pool; afterwards every table is as the migrations left it."""
+    """The pool; before and afterwards every table is as the migrations left it."""
+    await reset_database(admin_conn)
     yield pool
     await reset_database(admin_conn)
