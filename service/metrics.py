@@ -40,6 +40,11 @@ DELIVERY_SECONDS = Histogram(
 STALE_SETTLEMENTS = Counter(
     "leadlog_stale_settlements_total", "Attempts that ended after their lease had been lost."
 )
+DELIVERIES_MISSING = Gauge(
+    "leadlog_deliveries_missing",
+    "Deliveries that the last reconciliation found missing or double.",
+    multiprocess_mode="mostrecent",
+)
 LOST_LEASES = Counter("leadlog_lost_leases_total", "Deliveries taken back from a dead dispatcher.")
 STREAM_ENTRIES = Counter("leadlog_stream_entries_total", "Events appended to the CRM streams.")
 STREAM_LENGTH = Gauge(

@@ -122,7 +122,8 @@ async def change_endpoint(
     endpoint_id: str,
     patch: EndpointPatch,
 ) -> bool:
-    """False if there is no such endpoint."""
+    """False if there is no such endpoint. In a transaction."""
+    await conn.execute(sql.fanout_gate_close, tenant_id)
     columns = encode_endpoint_patch(patch, box, make_owner(tenant_id, endpoint_id))
     found = await conn.fetchval(
         sql.endpoint_update, tenant_id, live, endpoint_id,

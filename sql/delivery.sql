@@ -16,16 +16,10 @@ FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6:
     AS d (tenant_id, live, endpoint_id, event_id, type, lead_id, version, place)
 ORDER BY d.place;
 
--- name: delivery_claim_many
--- $1 of $2 the part of the lanes that is ours; $3 lanes and $4 how many more each may have in
--- flight, $5 how many one that is not in $3; $6 lanes and $7 deliveries at most; $8 seconds of
--- lease beyond the endpoint's timeout, $9 that timeout where it has none of its own in ms;
--- $10 whether what yields to first attempts (retries, replays) may be claimed.
--- A lane is what waits for one endpoint. The lanes that are due are found by skipping through the
--- index, so what that costs depends on the number of lanes, not of deliveries. Of each lane we
--- look at a few more than we take: one behind an unfinished earlier one of its lead stays, put off
--- by a time that grows with its distance, so that it is not looked at again and again;
--- delivery_settle_many calls it when its turn has come. At least one row: how many were put off.
+-- name: lane_list_due
+-- $1 of $2 the part of the lanes that is ours, $3 rows at most, by chance. A lane is what waits for
+-- one endpoint. Skips through the index, so what it costs depends on the number of lanes, not of
+-- deliveries.
 WITH RECURSIVE lane AS (
     (SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d WHERE d.leased_until IS NULL
      ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1)
@@ -34,19 +28,34 @@ WITH RECURSIVE lane AS (
         SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d
         WHERE d.leased_until IS NULL AND (d.endpoint_id, d.yields) > (l.endpoint_id, l.yields)
         ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1) AS n
-), open AS MATERIALIZED (
-    SELECT l.endpoint_id, l.yields,
-        least(coalesce(k.want, $5::integer), e.rate_limit) AS want,
-        coalesce(e.timeout_ms, $9::integer) AS timeout_ms
-    FROM lane l
-    JOIN endpoint e ON e.id = l.endpoint_id AND e.status = 'active' AND e.skip_before IS NULL
-    JOIN endpoint_health h ON h.endpoint_id = l.endpoint_id
-    LEFT JOIN unnest($3::text[], $4::integer[]) AS k (endpoint_id, want)
-        ON k.endpoint_id = l.endpoint_id
-    WHERE l.due_at <= now() AND (h.closed_until IS NULL OR h.closed_until <= now())
-      AND hashtextextended(l.endpoint_id, 0) & ($2::bigint - 1) = $1::bigint
-      AND coalesce(k.want, $5::integer) > 0 AND (NOT l.yields OR $10::boolean)
-    ORDER BY random() LIMIT $6
+), due AS (
+    SELECT DISTINCT l.endpoint_id FROM lane l
+    WHERE l.due_at <= now() AND hashtextextended(l.endpoint_id, 0) & ($2::bigint - 1) = $1::bigint
+)
+SELECT d.endpoint_id FROM due d
+JOIN endpoint e ON e.id = d.endpoint_id AND e.status = 'active' AND e.skip_before IS NULL
+JOIN endpoint_health h ON h.endpoint_id = d.endpoint_id
+WHERE h.closed_until IS NULL OR h.closed_until <= now()
+ORDER BY random() LIMIT $3;
+
+-- name: delivery_claim_many
+-- $1 lanes, $2 how many each may have, $3 deliveries at most, $4 seconds of lease beyond the
+-- endpoint's timeout, $5 that timeout where it has none of its own in ms, $6 whether what yields to
+-- first attempts (retries, replays) may be claimed. Of each lane we look at a few more than we
+-- take: one behind an unfinished earlier one of its lead stays, put off by a time that grows with
+-- its distance, so that it is not looked at again and again; delivery_settle_many calls it when
+-- its turn has come. At least one row: how many were put off. Nobody waits for the disk: a claim
+-- or a settlement that a crash of the server undoes is sent again, as at-least-once allows.
+WITH open AS MATERIALIZED (
+    SELECT k.endpoint_id, y.yields, least(k.want, e.rate_limit) AS want,
+        coalesce(e.timeout_ms, $5::integer) AS timeout_ms
+    FROM (SELECT set_config('synchronous_commit', 'off', true)) AS unsynced
+    CROSS JOIN unnest($1::text[], $2::integer[]) AS k (endpoint_id, want)
+    JOIN endpoint e ON e.id = k.endpoint_id AND e.status = 'active' AND e.skip_before IS NULL
+    JOIN endpoint_health h ON h.endpoint_id = k.endpoint_id
+        AND (h.closed_until IS NULL OR h.closed_until <= now())
+    CROSS JOIN (VALUES (false), (true)) AS y (yields)
+    WHERE NOT y.yields OR $6::boolean
 ), found AS MATERIALIZED (
     SELECT d.id, o.endpoint_id, o.yields, o.want, o.timeout_ms, d.due_at, d.version,
         head.version AS head_version, head.due_at AS head_due_at
@@ -55,8 +64,7 @@ WITH RECURSIVE lane AS (
         SELECT c.id, c.lead_id, c.version, c.due_at FROM delivery c
         WHERE c.endpoint_id = o.endpoint_id AND c.yields = o.yields
           AND c.leased_until IS NULL AND c.due_at <= now()
-        ORDER BY c.due_at, c.id LIMIT o.want * 2 + 8
-        FOR UPDATE SKIP LOCKED
+        ORDER BY c.due_at, c.id LIMIT o.want + 8
     ) AS d
     LEFT JOIN LATERAL (
         SELECT p.version, p.due_at FROM delivery p
@@ -74,17 +82,26 @@ WITH RECURSIVE lane AS (
         ORDER BY r.place * CASE WHEN r.yields THEN 4 ELSE 1 END, r.yields) AS place
     FROM ranked r
 ), chosen AS (
-    SELECT m.id, m.timeout_ms FROM mixed m WHERE m.place <= m.want ORDER BY m.place LIMIT $7
+    SELECT m.id, m.timeout_ms FROM mixed m WHERE m.place <= m.want ORDER BY m.place LIMIT $3
+), locked AS MATERIALIZED (  -- in the order of ids, and whatever is as we saw it
+    SELECT d.id, c.timeout_ms FROM chosen c JOIN delivery d ON d.id = c.id
+    WHERE d.leased_until IS NULL AND d.due_at <= now()
+    ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
 ), claimed AS (
     UPDATE delivery d SET token = nextval('delivery_token_seq'), attempts = d.attempts + 1,
-        leased_until = now() + make_interval(secs => $8 + c.timeout_ms / 1000.0)
-    FROM chosen c WHERE d.id = c.id
+        leased_until = now() + make_interval(secs => $4 + l.timeout_ms / 1000.0)
+    FROM locked l WHERE d.id = l.id
     RETURNING d.id, d.token, d.endpoint_id, d.event_id, d.stored_at, d.type, d.attempts,
         d.yields, extract(epoch FROM d.deadline_at - now())::float8 AS left_s
+), blocked AS MATERIALIZED (
+    SELECT d.id, f.head_due_at, f.version - f.head_version AS distance
+    FROM found f JOIN delivery d ON d.id = f.id
+    WHERE f.head_version IS NOT NULL AND d.leased_until IS NULL
+    ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
 ), deferred AS (
-    UPDATE delivery d SET due_at = greatest(f.head_due_at, now())
-        + least(make_interval(secs => 1 + 0.02 * (f.version - f.head_version)), interval '1 min')
-    FROM found f WHERE d.id = f.id AND f.head_version IS NOT NULL
+    UPDATE delivery d SET due_at = greatest(b.head_due_at, now())
+        + least(make_interval(secs => 1 + 0.02 * b.distance), interval '1 min')
+    FROM blocked b WHERE d.id = b.id
     RETURNING d.id
 )
 SELECT c.id, c.token, c.endpoint_id, c.event_id, c.type, c.attempts, c.yields, c.left_s, e.body,
@@ -107,6 +124,7 @@ WITH input AS MATERIALIZED (
         $18::text[])
     AS i (id, token, verdict, due_in_s, budget_s, number, at, status, error, dns_ms, connect_ms,
         wait_ms, total_ms, body, truncated, tenant_id, live, endpoint_id)
+    CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS unsynced
 ), finished AS (
     DELETE FROM delivery d USING input i
     WHERE d.id = i.id AND d.token = i.token AND i.verdict <> 'retry'

@@ -11,8 +11,8 @@ SELECT fanout_gate_share($1);
 -- $1 tenant, $2 mode, $3 id, $4 url, $5 events, $6 sealed secret. The gate is closed: createdAt is
 -- the moment from which on events are for it.
 WITH endpoint AS (
-    INSERT INTO endpoint (tenant_id, live, id, url, events, created_at, updated_at)
-    SELECT $1, $2, $3, $4, $5, at, at FROM (SELECT now_ms() AS at) AS clock
+    INSERT INTO endpoint (tenant_id, live, id, url, events, events_since, created_at, updated_at)
+    SELECT $1, $2, $3, $4, $5, at, at, at FROM (SELECT now_ms() AS at) AS clock
     RETURNING tenant_id, live, id, created_at
 ), secret AS (
     INSERT INTO endpoint_secret (tenant_id, live, endpoint_id, sealed, created_at)
@@ -91,6 +91,7 @@ WHERE id = $1 AND status = 'active'
 RETURNING id;
 
 -- name: endpoint_update
+-- In a transaction that has closed the gate, see fanout_gate_close.
 -- $1 tenant, $2 mode, $3 id, $4 what changes as JSON under column names, $5 from when on deliveries
 -- that wait are still wanted if this makes it active (null: all). No row: there is none.
 WITH before AS MATERIALIZED (
@@ -112,6 +113,7 @@ UPDATE endpoint e SET url = w.url, events = w.events, description = w.descriptio
     timeout_ms = w.timeout_ms, headers = w.headers, header_names = w.header_names,
     skip_before = CASE WHEN w.status = 'active' AND w.old_status <> 'active'
         THEN coalesce($5::timestamptz, e.skip_before) ELSE e.skip_before END,
+    events_since = CASE WHEN w.events = e.events THEN e.events_since ELSE now_ms() END,
     updated_at = greatest(now_ms(), e.updated_at)
 FROM wanted w WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
 RETURNING e.id;
@@ -161,3 +163,59 @@ FROM endpoint_health h
 WHERE h.endpoint_id = e.id AND e.status = 'active' AND h.failures >= 20
   AND h.failing_since < now() - interval '5 days'
 RETURNING e.tenant_id, e.id, e.status_reason;
+
+-- name: endpoint_reconcile
+-- $1 since, $2 until: for each endpoint that events in between were for, how many there were, of
+-- how many there is no delivery, and of how many more than one. Only what all fan-outs have passed.
+WITH range AS (
+    SELECT $1::timestamptz AS since, least($2::timestamptz, (
+        SELECT min(t.at) FROM reader r JOIN tick t ON t.tick = r.tick
+        WHERE r.name LIKE 'fanout/%')) AS upto
+)
+SELECT e.tenant_id, e.live, e.id, count(*) AS expected,
+    count(*) FILTER (WHERE made.count = 0) AS missing,
+    count(*) FILTER (WHERE made.count > 1) AS doubled
+FROM range
+JOIN outbox o ON o.at >= range.since AND o.at < range.upto
+JOIN endpoint e ON e.tenant_id = o.tenant_id AND e.live = o.live AND o.type = ANY (e.events)
+    AND o.at >= e.events_since
+CROSS JOIN LATERAL (
+    SELECT (
+        SELECT count(*) FROM delivery d
+        WHERE d.tenant_id = e.tenant_id AND d.live = e.live AND d.endpoint_id = e.id
+          AND d.lead_id = o.lead_id AND d.version = o.version AND d.cause = 'event'
+    ) + (
+        SELECT count(*) FROM delivery_final f
+        WHERE f.tenant_id = e.tenant_id AND f.live = e.live AND f.endpoint_id = e.id
+          AND f.event_id = o.event_id AND f.cause = 'event'
+    ) AS count
+) AS made
+GROUP BY e.tenant_id, e.live, e.id
+ORDER BY e.tenant_id, e.live, e.id;
+
+-- name: reconciliation_is_due
+-- $1 seconds between two. True if the last one is longer ago, or there was none.
+SELECT coalesce(max(at) < now() - make_interval(secs => $1), true) FROM reconciliation;
+
+-- name: reconciliation_insert
+INSERT INTO reconciliation (since, upto, expected, missing, doubled, at)
+VALUES ($1, $2, $3, $4, $5, clock_timestamp());
+
+-- name: endpoint_secret_list_for_rekey
+-- $1 key id: secrets sealed with another key, some at a time.
+SELECT s.tenant_id, s.live, s.endpoint_id, s.id, s.sealed FROM endpoint_secret s
+WHERE substr(s.sealed, 1, 4) <> $1 ORDER BY s.endpoint_id, s.id LIMIT 500 FOR UPDATE;
+
+-- name: endpoint_secret_rekey
+-- $1 tenant, $2 mode, $3 endpoint, $4 secret, $5 sealed anew.
+UPDATE endpoint_secret SET sealed = $5
+WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4;
+
+-- name: endpoint_headers_list_for_rekey
+-- $1 key id: headers sealed with another key, some at a time.
+SELECT e.tenant_id, e.live, e.id, e.headers FROM endpoint e
+WHERE substr(e.headers, 1, 4) <> $1 ORDER BY e.id LIMIT 500 FOR UPDATE;
+
+-- name: endpoint_headers_rekey
+-- $1 tenant, $2 mode, $3 endpoint, $4 sealed anew.
+UPDATE endpoint SET headers = $4 WHERE tenant_id = $1 AND live = $2 AND id = $3;

@@ -7,6 +7,7 @@ lead and endpoint: delivery_claim_many passes over what stands behind an unfinis
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,10 @@ from workers.slices import Workshop
 from workers.targets import TargetBook
 from workers.tidying import cancel_unwanted, judge_failing, reap_leases, save_health
 
-LANES_AT_ONCE = 100
+LANES_AT_ONCE = 1000
+MIN_ROOM = MAX_IN_FLIGHT // 8
+"""A busy dispatcher claims for so many free slots at once."""
+LIST_PAUSE_RATIO, MAX_LIST_PAUSE_S = 4.0, 0.25
 LEASE_MARGIN_S = 30.0
 PAUSE_S = 0.005
 """Between two claims of a busy dispatcher: fuller batches against less lag."""
@@ -72,6 +76,8 @@ class Dispatcher:
         self._settler = Settler(shop.pool)
         self._session: aiohttp.ClientSession | None = None
         self._book: TargetBook | None = None
+        self._due: list[str] = []
+        self._list_at = 0.0
         self._tidied = 0.0
 
     async def once(self) -> int:
@@ -79,9 +85,17 @@ class Dispatcher:
         if time.monotonic() - self._tidied > TIDY_S:
             await self.tidy()
         room = MAX_IN_FLIGHT - len(self._flights)
-        if room <= 0:
+        if room < MIN_ROOM:
             return 0
-        claims, deferred = await self._claim(room)
+        if not self._due or time.monotonic() > self._list_at:
+            await self._list_due()
+        allotted = self._lanes.allot(self._due, time.monotonic(), room)
+        if not allotted:
+            return 0
+        claims, deferred = await self._claim(allotted, room)
+        got = Counter(claim.endpoint_id for claim in claims)
+        if not deferred:  # a lane that gave less than it was asked for has no more
+            self._due = [i for i in self._due if i not in allotted or got[i] >= allotted[i]]
         if claims:
             await self._launch(claims)
             await asyncio.sleep(PAUSE_S)
@@ -102,12 +116,20 @@ class Dispatcher:
         if self._shop.stopping.is_set():
             await farewell
 
-    async def _claim(self, room: int) -> tuple[list[Claim], int]:
-        """Up to `room` deliveries, and how many more were put off."""
-        free, first = self._lanes.allot(time.monotonic(), room)
+    async def _list_due(self) -> None:
+        """Which lanes have something due. The more that costs, the longer it is believed."""
+        begun = time.monotonic()
         rows = await self._shop.pool.fetch(
-            sql.delivery_claim_many, self._part, self._parts, list(free), list(free.values()),
-            first, LANES_AT_ONCE, room, LEASE_MARGIN_S,
+            sql.lane_list_due, self._part, self._parts, LANES_AT_ONCE
+        )
+        now = time.monotonic()
+        self._due = [row["endpoint_id"] for row in rows]
+        self._list_at = now + min(LIST_PAUSE_RATIO * (now - begun), MAX_LIST_PAUSE_S)
+
+    async def _claim(self, allotted: dict[str, int], room: int) -> tuple[list[Claim], int]:
+        """Up to `room` deliveries, and how many more were put off."""
+        rows = await self._shop.pool.fetch(
+            sql.delivery_claim_many, list(allotted), list(allotted.values()), room, LEASE_MARGIN_S,
             int(self._shop.settings.webhook_timeout_s * 1000), self._yielding < MAX_YIELDING,
         )  # fmt: skip
         claims = [Claim(*row.values()) for row in rows if row["id"] is not None]

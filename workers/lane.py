@@ -5,6 +5,7 @@ tokens hold them to the rate that the endpoint's owner has set. Times are monoto
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 FIRST_WINDOW = 8.0
@@ -124,8 +125,8 @@ class Lanes(defaultdict[str, Lane]):
     def __init__(self) -> None:
         super().__init__(Lane)
 
-    def allot(self, now: float, room: int) -> tuple[dict[str, int], int]:
-        """How many more requests each known lane may begin, and each that is not known yet.
+    def allot(self, due: Iterable[str], now: float, room: int) -> dict[str, int]:
+        """How many more requests each of the due lanes may begin; those that may none are left out.
 
         Slow lanes share a bounded part of all slots, and so do they and the unproven ones, so that
         no number of broken endpoints delays the others.
@@ -135,13 +136,22 @@ class Lanes(defaultdict[str, Lane]):
         in_doubt = in_slow + sum(
             len(lane.begun) for i, lane in self.items() if not lane.proven and i not in slow
         )
-        doubtful = min(room, max(MAX_DOUBTFUL - in_doubt, 0))
-        for_slow = min(doubtful, max(MAX_SLOW - in_slow, 0))
-        free = {}
-        for i, lane in self.items():
-            bound = for_slow if i in slow else room if lane.proven else doubtful
-            free[i] = min(lane.count_free(now), bound)
-        return free, min(int(FIRST_WINDOW), doubtful)
+        for_doubtful = max(MAX_DOUBTFUL - in_doubt, 0)
+        for_slow = max(MAX_SLOW - in_slow, 0)
+        allotted: dict[str, int] = {}
+        for i in due:
+            lane = self[i]
+            bound = room
+            if not lane.proven or i in slow:
+                bound = min(bound, for_doubtful, for_slow if i in slow else room)
+            share = min(lane.count_free(now), bound)
+            if share <= 0:
+                continue
+            allotted[i] = share
+            room -= share
+            for_doubtful -= share if not lane.proven or i in slow else 0
+            for_slow -= share if i in slow else 0
+        return allotted
 
     def take_tallies(self) -> list[tuple[str, bool, int, int]]:
         """Endpoint, whether a request succeeded, failures since then, trips; of lanes with news."""

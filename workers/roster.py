@@ -7,6 +7,7 @@ from workers.fanout import Fanout
 from workers.historian import Historian
 from workers.janitor import Janitor
 from workers.publisher import Publisher
+from workers.reconciler import Reconciler
 from workers.replayer import Replayer
 from workers.scorer import Rescorer, Scorer
 from workers.slices import SliceFactory
@@ -24,5 +25,6 @@ def make_factories() -> dict[str, SliceFactory]:
         **{f"fanout/{n}": partial(Fanout, name=f"fanout/{n}") for n in range(2)},
         "publisher/0": Publisher,
         "replayer": Replayer,
+        "reconciler": Reconciler,
         "dispatcher/0": partial(Dispatcher, name="dispatcher/0"),
     }

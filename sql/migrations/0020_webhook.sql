@@ -22,6 +22,7 @@ CREATE TABLE endpoint (
     header_names   text[] NOT NULL DEFAULT '{}',
     -- Deliveries made before this are being cancelled; until that is done nothing is sent.
     skip_before    timestamptz,
+    events_since   timestamptz NOT NULL,                   -- for how long `events` has been so
     created_at     timestamptz NOT NULL,
     updated_at     timestamptz NOT NULL,
     PRIMARY KEY (tenant_id, live, id)
@@ -175,6 +176,16 @@ CREATE TABLE replay (
 );
 
 CREATE UNIQUE INDEX replay_running ON replay (endpoint_id) WHERE state = 'running';
+
+-- Each row: of the events in [since, upto), how many deliveries there should be, how many are not.
+CREATE TABLE reconciliation (
+    since     timestamptz NOT NULL,
+    upto      timestamptz NOT NULL,
+    expected  bigint NOT NULL,
+    missing   bigint NOT NULL,
+    doubled   bigint NOT NULL,
+    at        timestamptz PRIMARY KEY
+);
 
 INSERT INTO partition_plan (table_name, keep) VALUES
     ('webhook_event', '30 days'), ('delivery_final', '30 days'), ('attempt', '30 days');

@@ -106,11 +106,11 @@ def test_no_number_of_hung_endpoints_takes_all_slots() -> None:
     lanes["good"].note_success(0)
     for n in range(1000):  # a new hung endpoint every 10 ms
         now += 0.01
-        free, first = lanes.allot(now, MAX_IN_FLIGHT - in_flight)
-        for _ in range(first):
+        allotted = lanes.allot([f"hung{n}", "good"], now, MAX_IN_FLIGHT - in_flight)
+        for _ in range(allotted.get(f"hung{n}", 0)):
             lanes[f"hung{n}"].begin(in_flight, now)
             in_flight += 1
-        assert free["good"] == FIRST_WINDOW
+        assert allotted["good"] == FIRST_WINDOW
     assert in_flight <= MAX_DOUBTFUL
 
 
@@ -122,13 +122,12 @@ def test_slow_endpoints_share_a_quarter_of_all_slots() -> None:
     lanes["quick"].proven = True
     now = 10.0
     for _ in range(100):
-        free, _ = lanes.allot(now, MAX_IN_FLIGHT)
-        name = max(free, key=lambda i: free[i] if i != "quick" else -1)
-        for _ in range(free[name]):
-            lanes[name].begin(token := token + 1, now)
+        for name, share in lanes.allot([f"slow{n}" for n in range(50)], now, MAX_IN_FLIGHT).items():
+            for _ in range(share):
+                lanes[name].begin(token := token + 1, now)
     slow = sum(len(lane.begun) for name, lane in lanes.items() if name != "quick")
     assert slow <= MAX_SLOW
-    assert lanes.allot(now, MAX_IN_FLIGHT)[0]["quick"] == FIRST_WINDOW
+    assert lanes.allot(["quick"], now, MAX_IN_FLIGHT) == {"quick": FIRST_WINDOW}
 
 
 def test_tallies_are_told_once() -> None:

@@ -1,0 +1,33 @@
+"""One dispatcher in a process of its own, until it is killed."""
+
+import asyncio
+import os
+
+import uvloop
+from redis.asyncio import Redis
+
+from service.db import create_pool
+from service.logs import set_up_logging
+from service.settings import load_settings
+from service.wakeups import Wakeups
+from workers.dispatcher import Dispatcher
+from workers.slices import Workshop
+
+
+async def main() -> None:
+    settings = load_settings(os.environ)
+    set_up_logging(settings)
+    redis: Redis[bytes] = Redis.from_url(settings.require_redis_url())
+    wakeups = Wakeups(redis)
+    async with await create_pool(settings, "bench") as pool, wakeups.running(listening=True):
+        shop = Workshop(settings, pool, redis, wakeups, f"bench/{os.getpid()}")
+        dispatcher = Dispatcher(shop, "dispatcher/0")
+        async with wakeups.listen("delivery") as alarm:
+            print("ready", flush=True)  # noqa: T201
+            while True:
+                if await dispatcher.once() == 0:
+                    await alarm.wait(dispatcher.idle_s)
+
+
+if __name__ == "__main__":
+    uvloop.run(main())

@@ -1,0 +1,124 @@
+"""What the measurements of webhooks share: tables filled, processes started, figures printed."""
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from service.keys import create_key
+from service.webhooks import NewEndpoint, create_endpoint, open_box
+from service.settings import Settings
+import sql
+
+BODY = json.dumps({"id": "evt_x", "type": "lead.created", "apiVersion": "2026-01-15",
+                   "createdAt": "2026-11-22T00:00:00.000Z", "data": {"pad": "x" * 900}}).encode()  # fmt: skip
+
+
+@dataclass
+class Process:
+    """A program of ours, talked to in lines."""
+
+    process: asyncio.subprocess.Process
+
+    async def ask(self) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(b"\n")
+        return json.loads(await self.process.stdout.readline())
+
+    async def read_line(self) -> str:
+        assert self.process.stdout is not None
+        return (await self.process.stdout.readline()).decode().strip()
+
+    def read_rss_mb(self) -> float:
+        text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        line = next(line for line in text.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) / 1024
+
+
+@asynccontextmanager
+async def start(settings: Settings, *arguments: str) -> AsyncIterator[Process]:
+    """A Python program with our settings in its environment; killed at the end."""
+    environ = os.environ | {
+        "DATABASE_URL": settings.require_database_url(),
+        "REDIS_URL": settings.require_redis_url(),
+        "SECRET_KEY": settings.secret_key or "",
+        "WEBHOOK_ALLOW_PRIVATE": "true",
+        "LOG_LEVEL": "warning",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, env=environ, limit=2**27,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield Process(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def make_tenant(conn: asyncpg.Connection, name: str) -> int:
+    tenant_id: int = await conn.fetchval(sql.tenant_insert, name)
+    await create_key(conn, tenant_id, True, "bench", "admin")
+    return tenant_id
+
+
+async def make_endpoint(
+    conn: asyncpg.Connection, settings: Settings, tenant_id: int, url: str
+) -> str:
+    async with conn.transaction():
+        new = NewEndpoint(url=url, events=["lead.created"])
+        made = await create_endpoint(conn, open_box(settings), tenant_id, True, new)
+    return made.id
+
+
+async def fill_deliveries(
+    conn: asyncpg.Connection, tenant_id: int, endpoints: Sequence[str], count: int
+) -> None:
+    """`count` pending deliveries spread evenly over the endpoints, an event for each lead."""
+    await conn.execute("SET statement_timeout = 0")
+    per_endpoint = count // len(endpoints)
+    async with conn.transaction():
+        await conn.execute(
+            "INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, "
+            "version, body) SELECT $1, true, 'evt_' || n, now(), 'lead.created', 'lead_' || n, 1, $2 "
+            "FROM generate_series(1, $3::integer) AS n",
+            tenant_id, BODY, per_endpoint,
+        )  # fmt: skip
+        await conn.execute(
+            "INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, "
+            "version, due_at, created_at) SELECT $1, true, e.id, 'evt_' || n, now(), 'lead.created', "
+            "'lead_' || n, 1, now(), now() FROM generate_series(1, $3::integer) AS n "
+            "CROSS JOIN unnest($2::text[]) AS e (id)",
+            tenant_id, list(endpoints), per_endpoint,
+        )  # fmt: skip
+    await conn.execute("VACUUM ANALYZE delivery")
+
+
+async def clear(conn: asyncpg.Connection) -> None:
+    await conn.execute(
+        "TRUNCATE delivery, delivery_final, attempt, webhook_event, endpoint CASCADE"
+    )
+
+
+def describe(samples: Sequence[float], unit: str, digits: int = 0) -> str:
+    """Median and range of some runs."""
+    middle = statistics.median(samples)
+    return (
+        f"{middle:,.{digits}f} {unit} ({min(samples):,.{digits}f} to {max(samples):,.{digits}f}, "
+        f"{len(samples)} runs)"
+    )
+
+
+def find_percentile(samples: Sequence[float], percent: float) -> float:
+    ordered = sorted(samples)
+    return ordered[min(int(len(ordered) * percent / 100), len(ordered) - 1)]
