@@ -20,15 +20,29 @@ from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, Deli
 from service.docs_page import Page, render_page
 from service.edge import Edge
 from service.errors import Conflict, NotFound, Unprocessable
-from service.handlers import deliveries, docs, health, keys, leads, scores, webhooks
+from service.events import EventPage, EventQuery
+from service.feed import Feed
+from service.handlers import (
+    deliveries,
+    docs,
+    events,
+    health,
+    keys,
+    lead_lists,
+    leads,
+    scores,
+    webhooks,
+)
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.lead_lists import ListQuery
 from service.leads import LeadStore
 from service.logs import set_up_logging
-from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.openapi import make_document
 from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
+from service.search import SearchPage, SearchQuery
 from service.settings import Settings, load_settings
 from service.wakeups import Wakeups
 from service.webhook_changes import EndpointPatch, RotatedSecret
@@ -42,6 +56,10 @@ API = [
     Operation(method="POST", path="/leads", handler=leads.capture_lead, scope="write",
               summary="Create a lead", body=NewLead, reply=Lead, status=201,
               errors=(Conflict, Unprocessable)),
+    Operation(method="GET", path="/leads", handler=lead_lists.list_leads, scope="read",
+              summary="List leads", query=ListQuery, reply=LeadPage, errors=(Unprocessable,)),
+    Operation(method="GET", path="/leads/search", handler=lead_lists.search_leads, scope="read",
+              summary="Search leads", query=SearchQuery, reply=SearchPage),
     Operation(method="GET", path="/leads/{id}", handler=leads.get_lead, scope="read",
               summary="Get one lead", reply=LeadDetail),
     Operation(method="PATCH", path="/leads/{id}", handler=leads.update_lead, scope="write",
@@ -51,6 +69,9 @@ API = [
               summary="Delete a lead", status=204),
     Operation(method="GET", path="/leads/{id}/score", handler=scores.get_score, scope="read",
               summary="Why a lead has its score", reply=LeadScore),
+    Operation(method="GET", path="/events", handler=events.list_events, scope="read",
+              summary="Read the log: every event, in order, after a cursor", query=EventQuery,
+              reply=EventPage),
     Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
               summary="Create an API key", body=KeyRequest, reply=NewKey, status=201,
               errors=(Unprocessable,)),
@@ -141,9 +162,10 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
         wakeups = Wakeups(redis)
         auth = Authenticator(pool)
         toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
-        async with wakeups.running(listening=False):
+        feed = Feed(pool, wakeups)
+        async with wakeups.running(listening=True), feed.running():
             store = LeadStore(pool, wakeups)
-            yield State(settings, pool, auth, store, wakeups, *describe_api(settings))
+            yield State(settings, pool, auth, store, wakeups, feed, *describe_api(settings))
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)
         await _touch_keys(auth, pool)

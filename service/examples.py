@@ -3,11 +3,13 @@
 from typing import Any
 
 from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted
+from service.events import EventPage
 from service.handlers.health import Health
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
-from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
+from service.search import SearchPage
 from service.webhook_changes import EndpointPatch, RotatedSecret
 from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 
@@ -108,7 +110,42 @@ def _make_factor(feature: str, value: str, contribution: int, note: str) -> dict
     return {"feature": feature, "value": value, "contribution": contribution, "note": note}
 
 
+_EVENT = {
+    "id": "evt_01K8Z7QH3R5T7V9X1Z3B5D7F9H",
+    "type": "lead.updated",
+    "apiVersion": "2026-01-15",
+    "createdAt": "2026-10-14T13:05:48.917Z",
+    "data": {
+        "lead": _KNOWN | _TIMES,
+        "version": 4,
+        "changes": {"status": {"from": "new", "to": "contacted"}},
+        "actor": "key_01K8Z7N5B7D9F1H3K5M7P9R1T3",
+    },
+}
+
+_PAGINATION = {"page": 1, "limit": 25, "total": 1, "totalPages": 1, "hasMore": False}
+
 EXAMPLES: dict[Any, Any] = {
+    LeadPage: {"data": [_KNOWN | _TIMES], "pagination": _PAGINATION},
+    SearchPage: {
+        "data": [
+            {
+                "id": "lead_01K8Z7QH3R5T7V9X1Z3B5D7F9H",
+                "email": "ines.duarte@nordvik.example.com",
+                "name": "Inês Duarte",
+                "company": "Nordvik Logistics",
+                "status": "contacted",
+                "score": 41,
+                "matchField": "company",
+                "lastActiveAt": "2026-10-14T13:05:48.917Z",
+            }
+        ],
+        "pagination": _PAGINATION,
+    },
+    EventPage: {
+        "data": [_EVENT],
+        "pagination": {"limit": 100, "hasMore": False, "nextCursor": "MS40MTc3Mi4w"},
+    },
     NewLead: {
         "email": "ines.duarte@nordvik.example.com",
         "name": "Inês Duarte",

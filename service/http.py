@@ -24,6 +24,7 @@ from service.errors import (
     Problem,
     UnsupportedMediaType,
 )
+from service.feed import Feed
 from service.keys import Scope
 from service.leads import LeadStore
 from service.settings import Settings
@@ -44,6 +45,7 @@ class State:
     auth: Authenticator
     leads: LeadStore
     wakeups: Wakeups
+    feed: Feed
     openapi: bytes
     docs: Page
 

@@ -92,12 +92,16 @@ async def read_windows(
     rows = await conn.fetch(
         sql.window_read_many, cursor.tick, cursor.event_id, shards, limit, count
     )
-    if not rows and await conn.fetchval(sql.tick_is_gone, cursor.tick):
+    if rows:
+        is_gone = rows[0]["tick"] != cursor.tick + 1
+    else:
+        is_gone = await conn.fetchval(sql.tick_is_gone, cursor.tick)
+    if is_gone:
         raise CursorTooOldError(f"tick {cursor.tick} is gone: events after it were missed")
     windows: list[Window] = []
     for tick, group in groupby(rows, key=itemgetter("tick")):
         members = list(group)
-        events = [_to_event(row) for row in members if row["id"] is not None]
+        events = [to_event(row) for row in members if row["id"] is not None]
         after, first = Cursor(tick), members[0]
         windows.append(Window(events, after, first["age_s"], tick, first["generation"]))
     if len(rows) == limit and windows[-1].events:  # there may be more of the last one
@@ -107,7 +111,8 @@ async def read_windows(
     return windows
 
 
-def _to_event(row: Record) -> Event:
+def to_event(row: Record) -> Event:
+    """From a row that a statement over the outbox gives."""
     return Event(
         row["id"], row["shard"], row["tenant_id"], row["live"], row["lead_id"], row["version"],
         row["event_id"], row["type"], row["actor"], row["at"], row["data"],

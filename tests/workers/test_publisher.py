@@ -397,15 +397,18 @@ async def test_the_streams_of_an_old_generation_go_when_they_are_read(own_stage:
     assert len(await stage.read(generation=2)) == 40
 
 
+@pytest.mark.parametrize("windows", [1, 64])
 async def test_what_retention_has_dropped_is_passed_over(
-    stage: Stage, publisher: Publisher
+    stage: Stage, publisher: Publisher, capsys: pytest.CaptureFixture[str], windows: int
 ) -> None:
+    publisher._windows = windows
     for _ in range(3):
         await stage.log(10)
     tick = await stage.pool.fetchval(sql.ticker_get_tick)
     await stage.pool.execute("DELETE FROM tick WHERE tick < $1", tick - 1)
     await publish(publisher)
     assert [told.event_id for told in await stage.read()] == stage.logged[20:]
+    assert "events.missed" in capsys.readouterr().out
 
 
 def test_just_before_the_first_entry_of_a_tick_is_the_end_of_the_one_before() -> None:
