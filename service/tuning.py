@@ -18,7 +18,10 @@ def measure_memory() -> int:
 
 
 def choose_settings(memory_bytes: int, *, durable: bool) -> dict[str, str]:
-    """Settings by name; `durable=False` gives up safety against power cuts, for tests."""
+    """Settings by name; `durable=False` gives up safety against power cuts, for tests.
+
+    Even so, what was committed survives the death of the server.
+    """
 
     def share(part: int, least_mib: int, most_mib: int) -> str:
         return f"{min(max(memory_bytes // part // MIB, least_mib), most_mib)}MB"
@@ -32,7 +35,7 @@ def choose_settings(memory_bytes: int, *, durable: bool) -> dict[str, str]:
         "effective_cache_size": share(2, 256, 65536),
         "maintenance_work_mem": share(32, 64, 512),
         "work_mem": "8MB",
-        "synchronous_commit": "on" if durable else "off",
+        "synchronous_commit": "on",
         "fsync": "on" if durable else "off",
         "full_page_writes": "on" if durable else "off",
         "min_wal_size": "256MB",
