@@ -14,7 +14,7 @@ from service.log import Cursor, Event, read_windows
 from service.logs import get_logger
 from service.metrics import EVENTS_READ, WINDOW_LAG_SECONDS
 from service.wakeups import Topic
-from workers.slices import Workshop
+from workers.slices import LeaseLostError, Workshop
 
 BEHIND_S = 1.0
 CATCH_UP_WINDOWS = 50
@@ -22,7 +22,7 @@ CATCH_UP_WINDOWS = 50
 log = get_logger("reader")
 
 
-class CursorMovedError(Exception):
+class CursorMovedError(LeaseLostError):
     """Another process has moved the cursor of this reader."""
 
 

@@ -64,7 +64,7 @@ SliceFactory = Callable[[Workshop], Slice]
 
 
 class LeaseLostError(Exception):
-    """Another process runs this slice now."""
+    """Another process runs this slice now: what we were about to do is its business."""
 
 
 class Lease:
@@ -155,7 +155,8 @@ class Runner:
                         if await piece.once() == 0:
                             await self._rest(piece.idle_s, alarm, lease)
                         backoff_s = BACKOFF_S
-                    except LeaseLostError:
+                    except LeaseLostError as error:
+                        log.warning("slice.lost", slice=piece.name, error=repr(error))
                         return
                     except Exception as error:  # noqa: BLE001  # the loop survives: wait, go on
                         self._report(piece.name, error)
