@@ -22,15 +22,27 @@ from service.edge import Edge
 from service.errors import Conflict, NotFound, Unprocessable
 from service.events import EventPage, EventQuery
 from service.feed import Feed
-from service.handlers import deliveries, docs, events, health, keys, leads, scores, webhooks
+from service.handlers import (
+    deliveries,
+    docs,
+    events,
+    health,
+    keys,
+    lead_lists,
+    leads,
+    scores,
+    webhooks,
+)
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.lead_lists import ListQuery
 from service.leads import LeadStore
 from service.logs import set_up_logging
-from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.openapi import make_document
 from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
+from service.search import SearchPage, SearchQuery
 from service.settings import Settings, load_settings
 from service.wakeups import Wakeups
 from service.webhook_changes import EndpointPatch, RotatedSecret
@@ -44,6 +56,10 @@ API = [
     Operation(method="POST", path="/leads", handler=leads.capture_lead, scope="write",
               summary="Create a lead", body=NewLead, reply=Lead, status=201,
               errors=(Conflict, Unprocessable)),
+    Operation(method="GET", path="/leads", handler=lead_lists.list_leads, scope="read",
+              summary="List leads", query=ListQuery, reply=LeadPage, errors=(Unprocessable,)),
+    Operation(method="GET", path="/leads/search", handler=lead_lists.search_leads, scope="read",
+              summary="Search leads", query=SearchQuery, reply=SearchPage),
     Operation(method="GET", path="/leads/{id}", handler=leads.get_lead, scope="read",
               summary="Get one lead", reply=LeadDetail),
     Operation(method="PATCH", path="/leads/{id}", handler=leads.update_lead, scope="write",

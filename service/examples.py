@@ -6,9 +6,10 @@ from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted
 from service.events import EventPage
 from service.handlers.health import Health
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
-from service.models import Lead, LeadDetail, LeadPatch, NewLead
+from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
+from service.search import SearchPage
 from service.webhook_changes import EndpointPatch, RotatedSecret
 from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 
@@ -122,7 +123,25 @@ _EVENT = {
     },
 }
 
+_PAGINATION = {"page": 1, "limit": 25, "total": 1, "totalPages": 1, "hasMore": False}
+
 EXAMPLES: dict[Any, Any] = {
+    LeadPage: {"data": [_KNOWN | _TIMES], "pagination": _PAGINATION},
+    SearchPage: {
+        "data": [
+            {
+                "id": "lead_01K8Z7QH3R5T7V9X1Z3B5D7F9H",
+                "email": "ines.duarte@nordvik.example.com",
+                "name": "Inês Duarte",
+                "company": "Nordvik Logistics",
+                "status": "contacted",
+                "score": 41,
+                "matchField": "company",
+                "lastActiveAt": "2026-10-14T13:05:48.917Z",
+            }
+        ],
+        "pagination": _PAGINATION,
+    },
     EventPage: {
         "data": [_EVENT],
         "pagination": {"limit": 100, "hasMore": False, "nextCursor": "MS40MTc3Mi4w"},

@@ -96,16 +96,15 @@ class LeadDetail(Wire):
     timeline: list[TimelineEntry]
 
 
-class Pagination(Wire, omit_defaults=True):
-    """Where a page stands. `page` is null when the page was asked for by cursor."""
+class Pagination(Wire, kw_only=True):
+    """Where a page stands. By cursor it has no `page`; the last one has no `nextCursor`."""
 
-    page: int | None
+    page: int | UnsetType = UNSET
     limit: int
     total: int
     total_pages: int
     has_more: bool
-    next_cursor: str | None = None
-    total_estimated: bool = False
+    next_cursor: str | UnsetType = UNSET
 
 
 class LeadPage(Wire):

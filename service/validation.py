@@ -86,12 +86,15 @@ def find_faults(fields: Mapping[str, Any], kind: type[msgspec.Struct]) -> Iterat
         elif name not in known:
             yield Fault(_printable(name), "unknown_field", f"{_printable(name)} is not known here.")
     checks: Mapping[str, Check] = getattr(kind, "checks", {})
+    sound = True
     for name, field in known.items():
         if name in fields:
-            yield from _find_field_faults(name, fields[name], field, checks.get(field.name))
+            for fault in _find_field_faults(name, fields[name], field, checks.get(field.name)):
+                sound = False
+                yield fault
         elif field.required:
             yield Fault(name, "required", f"{name} is required.")
-    if "" in checks:  # a check of the whole, once its parts are sound
+    if sound and "" in checks:  # a check of the whole takes its parts for sound
         yield from _check_whole(fields, kind, checks[""])
 
 

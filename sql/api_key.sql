@@ -33,16 +33,20 @@ WHERE tenant_id = $1 AND live <= $2 AND id = $3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: api_key_rotate
--- $4 id, $5 hash, $6 last four of the new key. The old one works on for $7 seconds, and never
--- longer than it would have.
-WITH old AS (
-    UPDATE api_key SET expires_at = least(expires_at, now_ms() + make_interval(secs => $7))
+-- $4 id, $5 hash, $6 last four of the new key, which expires when the old one would have. The old
+-- one works on for $7 seconds, and never longer than it would have.
+WITH old AS MATERIALIZED (
+    SELECT id, tenant_id, live, name, scope, expires_at FROM api_key
     WHERE tenant_id = $1 AND live <= $2 AND id = $3
       AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-    RETURNING tenant_id, live, name, scope
+    FOR UPDATE
+), ended AS (
+    UPDATE api_key AS k
+    SET expires_at = least(k.expires_at, now_ms() + make_interval(secs => $7))
+    FROM old o WHERE k.tenant_id = $1 AND k.live = o.live AND k.id = o.id
 )
-INSERT INTO api_key (id, tenant_id, live, name, scope, hash, last4)
-SELECT $4, o.tenant_id, o.live, o.name, o.scope, $5, $6 FROM old o
+INSERT INTO api_key (id, tenant_id, live, name, scope, hash, last4, expires_at)
+SELECT $4, o.tenant_id, o.live, o.name, o.scope, $5, $6, o.expires_at FROM old o
 RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
     iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at;
 

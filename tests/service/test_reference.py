@@ -110,14 +110,16 @@ def assert_alike(ours: Any, theirs: Any, *, made: bool = False) -> None:
         assert (type(ours), ours) == (type(theirs), theirs)
 
 
-@pytest.mark.skipif("GET /leads" not in ROUTES, reason="the list is not there yet")
 async def test_the_list_shows_the_lead_first_and_counts_all(replay: Replay) -> None:
     answer = await replay.run("list")
     theirs = REFERENCE["list"].answer
     assert answer.status == 200
     assert len(answer.json["data"]) == 10
     assert_alike(answer.json["data"][:1], theirs["data"])
-    assert_alike(answer.json["pagination"], theirs["pagination"])
+    pagination = answer.json["pagination"]
+    assert list(pagination)[-1] == "nextCursor"  # ours, after the reference's
+    del pagination["nextCursor"]
+    assert_alike(pagination, theirs["pagination"])
     assert list(answer.json) == list(theirs)
 
 
@@ -146,7 +148,6 @@ async def test_a_lead_is_created_and_changed_as_the_reference_shows(replay: Repl
     assert changed.json["updatedAt"] == changed.json["lastActiveAt"] > lead["updatedAt"]
 
 
-@pytest.mark.skipif("GET /leads/search" not in ROUTES, reason="search is not there yet")
 async def test_the_search_finds_the_lead_and_says_where(replay: Replay) -> None:
     answer = await replay.run("search")
     assert answer.status == 200

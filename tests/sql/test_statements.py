@@ -9,6 +9,7 @@ import pytest
 
 import sql
 from service.db import Connection, Pool
+from service.lead_lists import SORTS, make_statement
 from service.models import Lead, LeadDetail, TimelineEntry, Wire
 from tests.factories import make_lead, make_tenant
 
@@ -49,7 +50,11 @@ _STATEMENT_END = re.compile(
 
 @EVERY
 async def test_a_statement_prepares_against_the_schema(conn: Connection, name: str) -> None:
-    await conn.prepare(sql.STATEMENTS[name])
+    statements = [sql.STATEMENTS[name]]
+    if name == "lead_list":
+        statements = [make_statement(by, order) for by in SORTS for order in ("asc", "desc")]
+    for statement in statements:
+        await conn.prepare(statement)
 
 
 def test_every_statement_is_used_and_every_used_one_exists() -> None:

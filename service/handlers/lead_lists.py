@@ -1,0 +1,18 @@
+"""GET /v1/leads and GET /v1/leads/search."""
+
+from starlette.responses import Response
+
+from service import lead_lists, search
+from service.http import Call, reply
+
+
+async def list_leads(call: Call) -> Response:
+    """GET: one page of leads."""
+    query = call.query(lead_lists.ListQuery)
+    return reply(await lead_lists.read_list(call.state.pool, call.principal, query))
+
+
+async def search_leads(call: Call) -> Response:
+    """GET: one page of hits."""
+    query = call.query(search.SearchQuery)
+    return reply(await search.search_leads(call.state.pool, call.principal, query))
