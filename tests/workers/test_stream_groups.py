@@ -1,4 +1,4 @@
-"""Groups that die, leave, return or are moved to a new generation: bounded streams, no lost event."""
+"""Groups that die, leave, return or change generation: bounded streams and no lost event."""
 
 from collections.abc import AsyncIterator
 
