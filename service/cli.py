@@ -38,7 +38,7 @@ def main() -> None:
     """The entry point: errors that the user can mend are one sentence and exit code 1."""
     try:
         app()
-    except (SettingsError, StartError, DatabaseError) as error:
+    except (SettingsError, StartError, DatabaseError, OSError) as error:  # a full disk, say
         typer.echo(f"leadlog: {error}", err=True)
         sys.exit(1)
 

@@ -94,8 +94,8 @@ def _stop_on_signals(dev: Dev) -> None:
             force_exit()
         dev.is_stopping = True
         dev.lock.mark_stopping()
-        dev.announcer.say("Stopping; once more Ctrl-C stops at once.")
         task.cancel()
+        dev.announcer.say("Stopping; once more Ctrl-C stops at once.")
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup has SIGHUP ignored, and means it.

@@ -11,9 +11,16 @@ from service.address import find_reachable_host, make_url
 from service.settings import Settings
 
 
+class LastingConsole(Console):
+    """Falls silent when nobody reads any more (`leadlog dev | tee log`, Ctrl-C): we must go on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Announcer:
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
+        self._console = LastingConsole()
 
     @property
     def is_terminal(self) -> bool:

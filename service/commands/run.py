@@ -32,8 +32,6 @@ def dev(
     Data, keys and logs are in the data folder; the next start goes on with them. DATABASE_URL or
     REDIS_URL, if set, name servers of yours to be used instead.
     """
-    from rich.console import Console
-
     from service.dev import run_dev
     from service.launch import bind_to_parent
     from service.welcome import Announcer
@@ -44,7 +42,7 @@ def dev(
     settings = msgspec.structs.replace(
         load_settings(os.environ), **{name: value for name, value in given.items() if value}
     )
-    run_dev(settings, os.environ, Announcer(Console()))
+    run_dev(settings, os.environ, Announcer())
 
 
 def serve(

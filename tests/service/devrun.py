@@ -71,6 +71,11 @@ class DevRun:
         children = psutil.Process(self.process.pid).children()
         return next(child for child in children if word in child.cmdline())
 
+    def stop_reading(self) -> None:
+        """Closes our end of its output, as a dying `tee` would."""
+        transport = self.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        transport.close()
+
     async def stop(self, with_signal: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(with_signal)
         return await self.read_to_end()

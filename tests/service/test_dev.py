@@ -230,4 +230,9 @@ async def test_servers_of_ones_own_are_used_and_a_key_that_fits_none_is_replaced
             assert run.call("POST", "/v1/leads", LEAD)["email"] == LEAD["email"]
             assert not (foreign_key_folder / "postgres").exists()
             assert not (foreign_key_folder / "valkey").exists()
-            await check_gentle_stop(run, signal.SIGTERM)
+            family = run.family()
+            run.stop_reading()
+            run.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                await run.process.wait()
+            await wait_gone(family, within_s=0.5)
