@@ -24,7 +24,7 @@ UNPROCESSABLE = frozenset(
 )  # fmt: skip
 """Faults of values that are well-formed but impossible: 422 when nothing is wrong beside them."""
 MAX_DEPTH = 100
-_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_INTEGER = re.compile(r"-?[0-9]{1,40}")
 
 
 class Input(Protocol):

@@ -20,7 +20,7 @@ WITH candidate AS (
                 WHEN f.line LIKE '% ' || term || ' %' THEN 1
                 WHEN f.line LIKE '% ' || term || '%' THEN 2
                 WHEN length(term) > 2 AND f.line LIKE '%' || term || '%' THEN 3
-                WHEN $4::text IS NULL AND word_similarity(term, f.line) >= 0.6 THEN 4
+                WHEN $4::text IS NULL AND term <% f.line THEN 4
             END AS tier
             FROM string_to_table(c.words, E'\n') WITH ORDINALITY AS f (line, place)
             ORDER BY tier NULLS LAST, f.place LIMIT 1

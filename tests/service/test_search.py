@@ -1,0 +1,144 @@
+"""GET /v1/leads/search: what is found, in which order, and that any query is safe."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from service.db import Pool
+from tests.factories import Tenant, make_lead
+from tests.serving import Api
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def leads(pool: Pool, tenant: Tenant, other: Tenant) -> None:
+    rows: list[dict[str, Any]] = [
+        {"email": "sarah@acmecorp.com", "name": "Sarah Chen", "company": "Big Rocket", "score": 50},
+        {"email": "a@x.com", "name": "Wile Coyote", "company": "Acme", "score": 10},
+        {"email": "b@x.com", "name": "Road Runner", "company": "Acmeville Ltd", "score": 90},
+        {"email": "c@x.com", "name": "Pre-Acme Inc.", "company": None, "score": 5},
+        {"email": "d@x.com", "name": "Megacmeria", "company": None, "score": 99},
+        {"email": "jose@müller.de", "name": "José Müller-Łukasz", "status": "qualified"},
+        {"email": "e@x.com", "name": "王小明", "company": "株式会社テスト"},
+        {"email": "f@x.com", "custom_fields": {"industry": "FinTech", "size": 4711, "n": None}},
+        {"email": "g@x.com", "name": "100% _under_score \\ back'slash"},
+        {"email": "h@x.com", "name": "Johnson", "company": "Hammersmith"},
+    ]
+    for row in rows:
+        await make_lead(pool, tenant.id, **row)
+    await make_lead(pool, other.id, email="spy@acme.com", name="Acme")
+    await make_lead(pool, tenant.id, live=False, email="t@acme.com", name="Acme")
+
+
+async def search(api: Api, q: str, more: str = "") -> tuple[list[Any], Any]:
+    answer = await api.get(f"/v1/leads/search?q={quote(q, safe='')}{more}")
+    assert answer.status == 200, answer.body
+    return answer.json["data"], answer.json["pagination"]
+
+
+async def found(api: Api, q: str) -> list[tuple[str, str]]:
+    return [(hit["email"], hit["matchField"]) for hit in (await search(api, q))[0]]
+
+
+async def test_whole_words_come_before_beginnings_before_insides(api: Api) -> None:
+    hits, pagination = await search(api, "acme")
+    assert [(hit["email"], hit["matchField"]) for hit in hits] == [
+        ("a@x.com", "company"),
+        ("c@x.com", "name"),
+        ("b@x.com", "company"),
+        ("sarah@acmecorp.com", "email"),
+        ("d@x.com", "name"),
+    ]
+    assert pagination == {"page": 1, "limit": 25, "total": 5, "totalPages": 1, "hasMore": False}
+    assert list(hits[0]) == [
+        "id", "email", "name", "company", "status", "score", "matchField", "lastActiveAt",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [
+        ("MULLER", [("jose@müller.de", "name")]),
+        ("müller", [("jose@müller.de", "name")]),
+        ("jose müll", [("jose@müller.de", "name")]),
+        ("王小", [("e@x.com", "name")]),
+        ("小明", []),
+        ("fintech", [("f@x.com", "customFields.industry")]),
+        ("4711", [("f@x.com", "customFields.size")]),
+        ("sa", [("sarah@acmecorp.com", "name")]),
+        ("sarah rocket", [("sarah@acmecorp.com", "name")]),
+        ("sarah coyote", []),
+        ("ohnso", [("h@x.com", "name")]),
+        ("jonson", [("h@x.com", "name")]),
+        ("hamersmith", [("h@x.com", "company")]),
+        ("under_score", [("g@x.com", "name")]),
+        ("zzzzzz", []),
+    ],
+)
+async def test_what_is_found_and_where(api: Api, q: str, expected: list[Any]) -> None:
+    assert await found(api, q) == expected
+
+
+@pytest.mark.parametrize(
+    "q",
+    ["&&", "%%", "''", "\\\\", "__", "a'", "%a", "&|!()", ":*", "<->", '""', "  ", "\U0001f680" * 3,
+     "\u202e\u202d", "a" * 200, "' OR 1=1 --", "{}[]", "\x01\x02", "n\u0303o", "x" * 100 + " %"],
+)  # fmt: skip
+async def test_any_query_is_safe(api: Api, q: str) -> None:
+    answer = await api.get(f"/v1/leads/search?q={quote(q, safe='')}")
+    assert answer.status == 200, answer.body
+
+
+@pytest.mark.parametrize("q", ["", "a", "a" * 201, "a" * 10_000, "a\0b"])
+async def test_a_query_of_the_wrong_length_or_with_nul_is_400(api: Api, q: str) -> None:
+    answer = await api.get(f"/v1/leads/search?q={quote(q, safe='')}")
+    assert answer.status == 400
+    assert answer.error["details"][0]["field"] == "q"
+
+
+async def test_a_search_without_q_is_400(api: Api) -> None:
+    answer = await api.get("/v1/leads/search")
+    assert answer.error["details"][0] == {
+        "field": "q", "code": "required", "message": "q is required.",
+    }  # fmt: skip
+
+
+async def test_status_filters_hits(api: Api) -> None:
+    assert (await search(api, "müller", "&status=qualified"))[1]["total"] == 1
+    assert (await search(api, "müller", "&status=new"))[1]["total"] == 0
+
+
+async def test_pages_and_cursors_reach_every_hit_once(api: Api) -> None:
+    whole = [hit["id"] for hit in (await search(api, "acme"))[0]]
+    paged = [(await search(api, "acme", f"&limit=2&page={page}"))[0] for page in (1, 2, 3, 4)]
+    assert [hit["id"] for hits in paged for hit in hits] == whole
+    walked, cursor = [], ""
+    while True:
+        hits, pagination = await search(api, "acme", f"&limit=2{cursor}")
+        walked += [hit["id"] for hit in hits]
+        assert pagination["total"] == 5
+        if not pagination["hasMore"]:
+            break
+        cursor = f"&cursor={pagination['nextCursor']}"
+    assert walked == whole
+    assert (await api.get(f"/v1/leads/search?q=other{cursor}")).status == 400
+
+
+async def test_a_write_is_found_at_once_and_a_deleted_lead_no_more(api: Api) -> None:
+    lead = (await api.post("/v1/leads", {"email": "fresh@x.com", "name": "Quicksilver"})).json
+    assert await found(api, "quicksilver") == [("fresh@x.com", "name")]
+    await api.patch(
+        f"/v1/leads/{lead['id']}", {"name": "Slowpoke", "customFields": {"k": "Mercury"}}
+    )
+    assert await found(api, "quicksilver") == []
+    assert await found(api, "mercury") == [("fresh@x.com", "customFields.k")]
+    await api.delete(f"/v1/leads/{lead['id']}")
+    assert await found(api, "slowpoke") == []
+
+
+async def test_nobody_finds_what_is_another_tenants_or_of_the_other_mode(
+    api: Api, other: Tenant
+) -> None:
+    emails = {email for email, _ in await found(api, "acme")}
+    assert not emails & {"spy@acme.com", "t@acme.com"}
+    assert [email for email, _ in await found(api.of(other), "acme")] == ["spy@acme.com"]
