@@ -1,12 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench check fmt lint type migrate lock clean
+.PHONY: help install run test bench bench-webhooks check fmt lint type migrate lock clean
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 install: $(DEV) ## Install everything for development into .venv
 
@@ -18,6 +18,9 @@ test: $(DEV) ## Run all tests, on a PostgreSQL and a Valkey of their own
 
 bench: $(DEV) ## Measure against FastAPI, Starlette and pgbench; ARGS='--help' tells what else it can
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-webhooks: $(DEV) ## Measure webhook delivery; ARGS='--help' tells what else it can
+	@$(BIN)/python -m tests.bench.webhooks $(ARGS)
 
 check: lint type ## Run what CI runs before the tests
 

@@ -5,7 +5,7 @@ tokens hold them to the rate that the endpoint's owner has set. Times are monoto
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 FIRST_WINDOW = 8.0
@@ -125,7 +125,7 @@ class Lanes(defaultdict[str, Lane]):
     def __init__(self) -> None:
         super().__init__(Lane)
 
-    def allot(self, due: Iterable[str], now: float, room: int) -> dict[str, int]:
+    def allot(self, due: Sequence[str], now: float, room: int) -> dict[str, int]:
         """How many more requests each of the due lanes may begin; those that may none are left out.
 
         Slow lanes share a bounded part of all slots, and so do they and the unproven ones, so that
@@ -138,10 +138,12 @@ class Lanes(defaultdict[str, Lane]):
         )
         for_doubtful = max(MAX_DOUBTFUL - in_doubt, 0)
         for_slow = max(MAX_SLOW - in_slow, 0)
+        # Where many lanes are due each gets little at a time: the same few connections serve it.
+        fair = max(2 * MAX_IN_FLIGHT // max(len(due), 1), 1)
         allotted: dict[str, int] = {}
         for i in due:
             lane = self[i]
-            bound = room
+            bound = min(room, fair - len(lane.begun))
             if not lane.proven or i in slow:
                 bound = min(bound, for_doubtful, for_slow if i in slow else room)
             share = min(lane.count_free(now), bound)

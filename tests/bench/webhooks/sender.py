@@ -1,6 +1,5 @@
 """One dispatcher in a process of its own, until it is killed."""
 
-import asyncio
 import os
 
 import uvloop
@@ -17,7 +16,7 @@ from workers.slices import Workshop
 async def main() -> None:
     settings = load_settings(os.environ)
     set_up_logging(settings)
-    redis: Redis[bytes] = Redis.from_url(settings.require_redis_url())
+    redis = Redis.from_url(settings.require_redis_url())
     wakeups = Wakeups(redis)
     async with await create_pool(settings, "bench") as pool, wakeups.running(listening=True):
         shop = Workshop(settings, pool, redis, wakeups, f"bench/{os.getpid()}")

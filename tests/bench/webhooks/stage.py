@@ -13,13 +13,17 @@ from typing import Any
 
 import asyncpg
 
-from service.keys import create_key
-from service.webhooks import NewEndpoint, create_endpoint, open_box
-from service.settings import Settings
 import sql
+from service.keys import create_key
+from service.settings import Settings
+from service.webhooks import NewEndpoint, create_endpoint, open_box
 
-BODY = json.dumps({"id": "evt_x", "type": "lead.created", "apiVersion": "2026-01-15",
-                   "createdAt": "2026-11-22T00:00:00.000Z", "data": {"pad": "x" * 900}}).encode()  # fmt: skip
+BODY = json.dumps(
+    {
+        "id": "evt_x", "type": "lead.created", "apiVersion": "2026-01-15",
+        "createdAt": "2026-11-22T00:00:00.000Z", "data": {"pad": "x" * 900},
+    }
+).encode()  # fmt: skip
 
 
 @dataclass
@@ -90,14 +94,14 @@ async def fill_deliveries(
     async with conn.transaction():
         await conn.execute(
             "INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, "
-            "version, body) SELECT $1, true, 'evt_' || n, now(), 'lead.created', 'lead_' || n, 1, $2 "
-            "FROM generate_series(1, $3::integer) AS n",
+            "version, body) SELECT $1, true, 'evt_' || n, now(), 'lead.created', 'lead_' || n, 1, "
+            "$2 FROM generate_series(1, $3::integer) AS n",
             tenant_id, BODY, per_endpoint,
         )  # fmt: skip
         await conn.execute(
-            "INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, "
-            "version, due_at, created_at) SELECT $1, true, e.id, 'evt_' || n, now(), 'lead.created', "
-            "'lead_' || n, 1, now(), now() FROM generate_series(1, $3::integer) AS n "
+            "INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, "
+            "lead_id, version, due_at, created_at) SELECT $1, true, e.id, 'evt_' || n, now(), "
+            "'lead.created', 'lead_' || n, 1, now(), now() FROM generate_series(1, $3::integer) n "
             "CROSS JOIN unnest($2::text[]) AS e (id)",
             tenant_id, list(endpoints), per_endpoint,
         )  # fmt: skip
