@@ -27,7 +27,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     """Redis 7 or Valkey; unset makes `leadlog dev` start its own."""
     secret_key: str | None = None
-    """32 bytes in URL-safe base64; encrypts webhook secrets at rest."""
+    """32 bytes in URL-safe base64; encrypts webhook secrets at rest. Older keys may follow, with
+    commas in between; see `leadlog webhooks rotate-key`."""
     public_docs_url: str = "/docs"
     """What `doc_url` in errors points at."""
 
