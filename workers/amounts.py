@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache
 from typing import Any
 
 MAX_TEXT = 100
@@ -52,15 +53,10 @@ _CURRENCIES = (
 
 def parse_yearly_sum(value: Any) -> float | None:
     """A budget as US dollars a year, roughly; the lower end of a range; None if it tells none."""
-    if not isinstance(value, str):
-        return parse_number(value)
     number = parse_number(value)
-    if number is None:
-        return None
-    text = value[:MAX_TEXT]
-    times = next((count for pattern, count in _PERIODS if pattern.search(text)), 1)
-    rate = next((rate for pattern, rate in _CURRENCIES if pattern.search(text)), 1)
-    return min(number * times / rate, MAX_AMOUNT)
+    if number is None or not isinstance(value, str):
+        return number
+    return min(number * _find_factor(value[:MAX_TEXT]), MAX_AMOUNT)
 
 
 def parse_number(value: Any) -> float | None:
@@ -74,6 +70,14 @@ def parse_number(value: Any) -> float | None:
     return float(number) if 0 < number <= MAX_AMOUNT else None
 
 
+@lru_cache(maxsize=4096)  # forms offer a few amounts to choose from
+def _find_factor(text: str) -> float:
+    """What turns a sum into dollars a year."""
+    times = next((count for pattern, count in _PERIODS if pattern.search(text)), 1)
+    return times / next((rate for pattern, rate in _CURRENCIES if pattern.search(text)), 1)
+
+
+@lru_cache(maxsize=4096)
 def _parse_text(text: str) -> float:
     """The number with its scale; of "5-10k" both are thousands. 0 if there is none."""
     first = _NUMBER.search(text)

@@ -6,11 +6,14 @@ transaction with the effects does not commit.
 
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from typing import ClassVar
+
+import msgspec
 
 import sql
 from service.db import Connection
-from service.log import Cursor, Event, read_windows
+from service.log import Cursor, Event, Window, read_windows
 from service.logs import get_logger
 from service.metrics import EVENTS_READ, WINDOW_LAG_SECONDS
 from service.wakeups import Topic
@@ -19,11 +22,37 @@ from workers.slices import LeaseLostError, Workshop
 BEHIND_S = 1.0
 CATCH_UP_WINDOWS = 50
 """A reader whose next window is older than BEHIND_S takes so many small ones in a transaction."""
+READ_AHEAD = 20_000
+"""Events of a large window, as after an outage of the ticker, that are read at once."""
 log = get_logger("reader")
 
 
 class CursorMovedError(LeaseLostError):
     """Another process has moved the cursor of this reader."""
+
+
+class Step(msgspec.Struct, frozen=True):
+    """The events of one transaction, and the cursor after them. `cut_at` is by time.monotonic."""
+
+    events: list[Event]
+    after: Cursor
+    cut_at: float
+
+
+def split_windows(windows: list[Window], limit: int, now: float) -> list[Step]:
+    """Windows as steps of at most `limit` events: small ones together, a large one in pieces."""
+    if not windows:
+        return []
+    after, cut_at = windows[-1].after, now - windows[0].age_s
+    events = [event for window in windows for event in window.events]
+    if len(events) <= limit:
+        return [Step(events, after, cut_at)]
+    if len(windows) > 1:
+        raise ValueError("more than one window, and more events than go in a step")
+    pieces = [events[start : start + limit] for start in range(0, len(events), limit)]
+    tick = windows[0].tick - 1
+    afters = [*(Cursor(tick, piece[-1].id) for piece in pieces[:-1]), after]
+    return [Step(piece, to, cut_at) for piece, to in zip(pieces, afters, strict=True)]
 
 
 class Reader(ABC):
@@ -41,6 +70,7 @@ class Reader(ABC):
         self._stored: Cursor | None = None
         self._cursor = Cursor(0)
         self._behind = False
+        self._steps: deque[Step] = deque()
 
     @abstractmethod
     async def apply(self, conn: Connection, events: list[Event]) -> None:
@@ -50,43 +80,51 @@ class Reader(ABC):
         """What follows once the effects are durable: wake-ups."""
 
     async def once(self) -> int:
-        """Reads one window or a part of it, or many when it is behind; 0 if there is none."""
-        started = time.monotonic()
+        """Takes one step; 0 if there is nothing to read."""
         async with self.shop.pool.acquire() as conn:
             stored = self._stored or await self._load(conn)
-            count = CATCH_UP_WINDOWS if self._behind else 1
-            windows = await read_windows(conn, self._cursor, self._shards, self.limit, count)
-            if not windows:
-                self._behind = False
+            if not self._steps:
+                self._steps += await self._read(conn)
+            if not self._steps:
                 if self._cursor != stored:
                     await self._move(conn, stored, self._cursor)
                 return 0
-            events = [event for window in windows for event in window.events]
-            if events:
-                await self._apply(conn, stored, events, windows[-1].after)
-        self._cursor, self._behind = windows[-1].after, windows[0].age_s > BEHIND_S
-        if events:
-            age_s = windows[0].age_s + time.monotonic() - started
-            await self._report(events, age_s)
-        return len(windows) + len(events)
+            step = self._steps.popleft()
+            if step.events:
+                await self._apply(conn, stored, step)
+        self._cursor = step.after
+        if step.events:
+            await self._report(step)
+        return 1 + len(step.events)
+
+    async def _read(self, conn: Connection) -> list[Step]:
+        """What comes next: a window, or many small ones if behind, or much of a large one.
+
+        Each read of a large window sorts all of it, so it is read far ahead of the steps.
+        """
+        is_inside = self._cursor.event_id > 0
+        limit = READ_AHEAD if is_inside else self.limit
+        count = CATCH_UP_WINDOWS if self._behind and not is_inside else 1
+        windows = await read_windows(conn, self._cursor, self._shards, limit, count)
+        self._behind = bool(windows) and windows[0].age_s > BEHIND_S
+        return split_windows(windows, self.limit, time.monotonic())
 
     async def close(self) -> None:  # noqa: B027  # most leave nothing running
         """Nothing is left running."""
 
-    async def _report(self, events: list[Event], age_s: float) -> None:
-        EVENTS_READ.labels(self.name).inc(len(events))
+    async def _report(self, step: Step) -> None:
+        age_s = time.monotonic() - step.cut_at
+        EVENTS_READ.labels(self.name).inc(len(step.events))
         WINDOW_LAG_SECONDS.labels(self.name).observe(age_s)
         log.debug("window.applied", reader=self.name, tick=self._cursor.tick,
-                  events=len(events), age_s=round(age_s, 3))  # fmt: skip
-        await self.after_commit(events)
+                  events=len(step.events), age_s=round(age_s, 3))  # fmt: skip
+        await self.after_commit(step.events)
 
-    async def _apply(
-        self, conn: Connection, stored: Cursor, events: list[Event], after: Cursor
-    ) -> None:
+    async def _apply(self, conn: Connection, stored: Cursor, step: Step) -> None:
         try:
             async with conn.transaction():
-                await self.apply(conn, events)
-                await self._move(conn, stored, after)
+                await self.apply(conn, step.events)
+                await self._move(conn, stored, step.after)
         except BaseException:
             self._stored = None  # look again where the cursor stands
             raise
@@ -96,6 +134,7 @@ class Reader(ABC):
         if row is None:
             raise LookupError(f"there is no reader {self.name}; run `leadlog migrate`")
         self._shards = row["shards"]
+        self._steps.clear()
         self._stored = self._cursor = Cursor(row["tick"], row["event_id"])
         return self._stored
 

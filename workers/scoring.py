@@ -8,6 +8,7 @@ add up to more, or a sum below 0, are cut by a factor of their own, so that it s
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -225,9 +226,14 @@ def _rate_freshness(
 def _find_field(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
     """The first custom field that has one of the names, however it is written."""
     for name, value in fields.items():
-        if "".join(c for c in name.lower() if c.isalnum()) in names:
+        if _simplify(name) in names:
             return name, value
     return "", None
+
+
+@lru_cache(maxsize=4096)  # a tenant's leads have the same custom fields
+def _simplify(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _find_points(amount: float, steps: tuple[Step, ...]) -> int:
