@@ -6,8 +6,9 @@ and a folder that a killed run left behind, even with its server still alive, st
 """
 
 import asyncio
+import hashlib
+import os
 import re
-import secrets
 import shutil
 import signal
 import tempfile
@@ -167,8 +168,9 @@ class Postgres(Server):
             )
         # Nobody runs here any more: a number that the kernel gave to another program must not
         # keep PostgreSQL from starting.
-        for name in ("postmaster.pid", f"{self.socket_name}.lock", self.socket_name):
-            (self.folder / name).unlink(missing_ok=True)
+        (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        for name in (f"{self.socket_name}.lock", self.socket_name):
+            (self.socket_folder / name).unlink(missing_ok=True)
 
     async def _initialise(self, initdb: Path) -> None:
         """Into a folder beside, so that an interrupted attempt leaves nothing half made."""
@@ -258,7 +260,7 @@ class Valkey(Server):
         ]
 
     async def prepare(self) -> None:
-        (self.folder / self.socket_name).unlink(missing_ok=True)
+        (self.socket_folder / self.socket_name).unlink(missing_ok=True)
 
     async def answers(self) -> bool:
         client = redis.asyncio.Redis.from_url(self.url)
@@ -272,8 +274,12 @@ class Valkey(Server):
 
 
 def _choose_socket_folder(folder: Path, socket_name: str) -> Path:
-    """The server's own folder, or one in the temporary folder if its path is long or odd."""
+    """The server's own folder, or one in the temporary folder if its path is long or odd.
+
+    Always the same one for a folder, so that a killed run leaves no more than that.
+    """
     path = str(folder / socket_name)
     if len(path) <= SOCKET_PATH_LIMIT and _PLAIN_PATH.fullmatch(path):
         return folder
-    return Path(tempfile.gettempdir()).resolve() / f"leadlog-{secrets.token_hex(8)}"
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()).resolve() / f"leadlog-{digest}"

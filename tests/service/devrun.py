@@ -96,7 +96,7 @@ class DevRun:
 async def start_dev(
     folder: Path, port: int, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[DevRun]:
-    """Killed at the end, should it still run; what it started ends with it."""
+    """Stopped at the end, should it still run."""
     clean = {
         name: value
         for name, value in os.environ.items()
@@ -115,7 +115,7 @@ async def start_dev(
         yield run
     finally:
         if process.returncode is None:
-            process.kill()
+            process.terminate()
         async with asyncio.timeout(PATIENCE_S):
             await process.communicate()
 

@@ -193,6 +193,16 @@ async def test_a_folder_too_long_or_odd_for_a_socket_works(tmp_path: Path, name:
     assert [path for path in sockets if path.exists()] == []
 
 
+async def test_a_planted_socket_folder_is_refused(tmp_path: Path) -> None:
+    server = Valkey(prepare_folder(tmp_path / ("x" * 120)))
+    server.socket_folder.symlink_to(tmp_path)
+    try:
+        with pytest.raises(StartError, match="should be a folder of mode 0700"):
+            await server.start()
+    finally:
+        server.socket_folder.unlink()
+
+
 async def test_files_of_another_postgresql_are_one_sentence(folder: Path) -> None:
     server = Postgres(folder)
     (server.folder / "PG_VERSION").write_text("17\n")
