@@ -3,70 +3,19 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
 
-import sql
 from service.db import Pool
 from service.settings import Settings
-from service.webhooks import NewEndpoint, create_endpoint, open_box
-from tests.factories import make_tenant
+from tests.desk import Desk, close, open_desk
 from tests.receiver import Received, Receiver, run_receiver
-from tests.webhooks import SECRET, wait_until
 from tests.workbench import Workbench
 from workers.dispatcher import Dispatcher
 from workers.slices import Workshop
 from workers.tidying import MAX_LOST_LEASES, reap_leases
-
-
-class Desk:
-    """An endpoint and deliveries for it, written as fan-out writes them."""
-
-    def __init__(self, shop: Workshop, tenant_id: int, endpoint_id: str) -> None:
-        self.shop, self.tenant_id, self.id = shop, tenant_id, endpoint_id
-        self.pool = shop.pool
-
-    async def add(self, *leads: tuple[str, int]) -> None:
-        """A delivery for each lead and version, in this order."""
-        count = len(leads)
-        tenants, lives = [self.tenant_id] * count, [True] * count
-        events = [f"evt_{lead}_{version}" for lead, version in leads]
-        names, versions = [lead for lead, _ in leads], [version for _, version in leads]
-        async with self.pool.acquire() as conn, conn.transaction():
-            await conn.execute(
-                sql.webhook_event_insert_many, tenants, lives, events, ["lead.updated"] * count,
-                names, versions, [b'{"n":1}'] * count,
-            )  # fmt: skip
-            await conn.execute(
-                sql.delivery_insert_many, tenants, lives, [self.id] * count, events,
-                ["lead.updated"] * count, names, versions,
-            )  # fmt: skip
-
-    async def drain(self, *dispatchers: Dispatcher, left: int = 0) -> None:
-        """Lets them work until so many deliveries are left."""
-
-        async def look() -> bool:
-            await asyncio.gather(*(dispatcher.once() for dispatcher in dispatchers))
-            count = await self.pool.fetchval(
-                "SELECT count(*) FROM delivery WHERE endpoint_id = $1", self.id
-            )
-            return bool(count <= left)
-
-        await wait_until(look, 30)
-
-    async def rows(self) -> list[Any]:
-        return await self.pool.fetch(
-            "SELECT id, event_id, attempts, lost, token, leased_until, yields, last_error, "
-            "extract(epoch FROM due_at - created_at)::float8 AS put_off_s FROM delivery ORDER BY id"
-        )
-
-    async def finals(self) -> list[Any]:
-        return await self.pool.fetch(
-            "SELECT id, event_id, outcome, attempts, last_error FROM delivery_final ORDER BY id"
-        )
 
 
 @pytest.fixture
@@ -75,27 +24,9 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-async def open_desk(bench: Workbench, url: str) -> Desk:
-    async with bench.pool.acquire() as conn, conn.transaction():
-        tenant = await make_tenant(conn)
-        made = await create_endpoint(
-            conn, open_box(bench.shop.settings), tenant.id, True,
-            NewEndpoint(url=url, events=["lead.updated"], secret=SECRET),
-        )  # fmt: skip
-    return Desk(bench.shop, tenant.id, made.id)
-
-
 @pytest.fixture
 async def desk(bench: Workbench, receiver: Receiver) -> Desk:
     return await open_desk(bench, receiver.url)
-
-
-async def close(*dispatchers: Dispatcher) -> None:
-    """As when the process stops."""
-    for dispatcher in dispatchers:
-        dispatcher._shop.stopping.set()
-        await dispatcher.close()
-        dispatcher._shop.stopping.clear()
 
 
 async def test_two_dispatchers_side_by_side_send_all_once_and_keep_every_leads_order(
@@ -290,25 +221,30 @@ async def test_an_endpoint_that_is_away_costs_few_requests(
 
 
 async def test_an_endpoint_that_fails_for_five_days_is_disabled_after_two_warnings(
-    desk: Desk, capsys: pytest.CaptureFixture[str]
+    desk: Desk,
 ) -> None:
     dispatcher = Dispatcher(desk.shop, "dispatcher/0")
     told = []
+    reason = None
     for hours in (59, 61, 61, 97, 97, 121):
         await desk.pool.execute(
             "UPDATE endpoint_health SET failures = 20, failing_since = now() - $1 * interval '1h'",
             hours,
         )
-        capsys.readouterr()
         await dispatcher.tidy()
-        out = capsys.readouterr().out
-        told.append("disabled" if "endpoint.disabled" in out
-                    else "failing" if "endpoint.failing" in out else "")  # fmt: skip
+        row = await desk.pool.fetchrow(
+            "SELECT h.warned, e.status, e.status_reason FROM endpoint e "
+            "JOIN endpoint_health h ON h.endpoint_id = e.id"
+        )
+        assert row is not None
+        told.append((row["warned"], row["status"]))
+        reason = row["status_reason"]
     await close(dispatcher)
-    assert told == ["", "failing", "", "failing", "", "disabled"]
-    status = await desk.pool.fetchrow("SELECT status, status_reason FROM endpoint")
-    assert status is not None
-    assert tuple(status) == ("disabled", "No delivery has succeeded for five days.")
+    assert told == [
+        (0, "active"), (50, "active"), (50, "active"), (80, "active"), (80, "active"),
+        (80, "disabled"),
+    ]  # fmt: skip
+    assert reason == "No delivery has succeeded for five days."
 
 
 async def test_a_delivery_whose_event_is_gone_fails_and_says_so(desk: Desk, pool: Pool) -> None:

@@ -1,0 +1,77 @@
+"""An endpoint and its deliveries, for dispatchers that are driven by hand."""
+
+import asyncio
+from typing import Any
+
+import sql
+from service.webhooks import NewEndpoint, create_endpoint, open_box
+from tests.factories import make_tenant
+from tests.webhooks import SECRET, wait_until
+from tests.workbench import Workbench
+from workers.dispatcher import Dispatcher
+from workers.slices import Workshop
+
+
+class Desk:
+    """An endpoint and deliveries for it, written as fan-out writes them."""
+
+    def __init__(self, shop: Workshop, tenant_id: int, endpoint_id: str) -> None:
+        self.shop, self.tenant_id, self.id = shop, tenant_id, endpoint_id
+        self.pool = shop.pool
+
+    async def add(self, *leads: tuple[str, int]) -> None:
+        """A delivery for each lead and version, in this order."""
+        count = len(leads)
+        tenants, lives = [self.tenant_id] * count, [True] * count
+        events = [f"evt_{lead}_{version}" for lead, version in leads]
+        names, versions = [lead for lead, _ in leads], [version for _, version in leads]
+        async with self.pool.acquire() as conn, conn.transaction():
+            await conn.execute(
+                sql.webhook_event_insert_many, tenants, lives, events, ["lead.updated"] * count,
+                names, versions, [b'{"n":1}'] * count,
+            )  # fmt: skip
+            await conn.execute(
+                sql.delivery_insert_many, tenants, lives, [self.id] * count, events,
+                ["lead.updated"] * count, names, versions,
+            )  # fmt: skip
+
+    async def drain(self, *dispatchers: Dispatcher, left: int = 0) -> None:
+        """Lets them work until so many deliveries are left."""
+
+        async def look() -> bool:
+            await asyncio.gather(*(dispatcher.once() for dispatcher in dispatchers))
+            count = await self.pool.fetchval(
+                "SELECT count(*) FROM delivery WHERE endpoint_id = $1", self.id
+            )
+            return bool(count <= left)
+
+        await wait_until(look, 30)
+
+    async def rows(self) -> list[Any]:
+        return await self.pool.fetch(
+            "SELECT id, event_id, attempts, lost, token, leased_until, yields, last_error, "
+            "extract(epoch FROM due_at - created_at)::float8 AS put_off_s FROM delivery ORDER BY id"
+        )
+
+    async def finals(self) -> list[Any]:
+        return await self.pool.fetch(
+            "SELECT id, event_id, outcome, attempts, last_error FROM delivery_final ORDER BY id"
+        )
+
+
+async def open_desk(bench: Workbench, url: str) -> Desk:
+    async with bench.pool.acquire() as conn, conn.transaction():
+        tenant = await make_tenant(conn)
+        made = await create_endpoint(
+            conn, open_box(bench.shop.settings), tenant.id, True,
+            NewEndpoint(url=url, events=["lead.updated"], secret=SECRET),
+        )  # fmt: skip
+    return Desk(bench.shop, tenant.id, made.id)
+
+
+async def close(*dispatchers: Dispatcher) -> None:
+    """As when the process stops."""
+    for dispatcher in dispatchers:
+        dispatcher._shop.stopping.set()
+        await dispatcher.close()
+        dispatcher._shop.stopping.clear()

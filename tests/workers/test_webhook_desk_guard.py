@@ -1,0 +1,166 @@
+"""Who may do what with an endpoint, what input is refused, and how deliveries are listed."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.db import Pool
+from service.settings import Settings
+from tests.cluster import reset_database
+from tests.factories import make_tenant
+from tests.receiver import run_receiver
+from tests.webhooks import SECRET, House, run_house, wait_until
+
+
+@pytest.fixture(scope="module")
+async def house(
+    settings: Settings, pool: Pool, admin_conn: asyncpg.Connection
+) -> AsyncIterator[House]:
+    async with run_house(settings, pool) as house:
+        yield house
+    await reset_database(admin_conn)
+
+
+async def test_no_route_shows_or_touches_a_strangers_webhook(house: House, pool: Pool) -> None:
+    async with run_receiver() as receiver:
+        endpoint_id = await house.add_webhook(receiver.url)
+        await house.add_lead("mine-only@example.com")
+        (final,) = await house.wait_settled(endpoint_id, 1)
+        async with pool.acquire() as conn:
+            stranger = house.api.of(await make_tenant(conn))
+        base = f"/v1/webhooks/{endpoint_id}"
+        calls = [
+            ("GET", "", None), ("PATCH", "", {"status": "paused"}), ("DELETE", "", None),
+            ("POST", "/rotate-secret", {}), ("POST", "/test", {}), ("GET", "/deliveries", None),
+            ("GET", f"/deliveries/dlv_{final['id']}", None),
+            ("POST", f"/deliveries/dlv_{final['id']}/resend", {}),
+            ("POST", "/replay", {"since": "2026-01-01"}), ("GET", "/replays/rpl_1", None),
+        ]  # fmt: skip
+        for caller in (stranger, house.api.as_(live=False)):
+            for method, path, body in calls:
+                sent = None if body is None else json.dumps(body)
+                answer = await caller.call(method, base + path, sent)
+                assert (method, path, answer.status) == (method, path, 404)
+        for scope in ("read", "write"):
+            for method, path, body in calls:
+                sent = None if body is None else json.dumps(body)
+                answer = await house.api.as_(scope).call(method, base + path, sent)
+                assert (method, path, answer.status) == (method, path, 403)
+        assert (await house.api.get(base)).json["status"] == "active"
+        assert len(receiver.received) == 1
+
+
+async def test_a_second_replay_waits_for_the_first(house: House, pool: Pool) -> None:
+    async with run_receiver() as receiver:
+        endpoint_id = await house.add_webhook(receiver.url)
+        async with pool.acquire() as conn, conn.transaction():
+            await conn.execute(  # a replay that some process is at work on
+                "INSERT INTO replay (tenant_id, live, id, endpoint_id, since, until, "
+                "only_undelivered, at_created_at, created_at) VALUES "
+                "($1, true, 'rpl_busy', $2, now(), now(), false, now(), now())",
+                house.api.tenant.id, endpoint_id,
+            )  # fmt: skip
+            waiting = await conn.fetchval("SELECT state FROM replay WHERE id = 'rpl_busy'")
+            assert waiting == "running"
+
+        async def look() -> bool:
+            path = f"/v1/webhooks/{endpoint_id}/replays/rpl_busy"
+            return bool((await house.api.get(path)).json["state"] == "done")
+
+        await wait_until(look)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field"),
+    [
+        ({"rateLimit": 0}, 400, "rateLimit"),
+        ({"rateLimit": -1}, 400, "rateLimit"),
+        ({"timeoutMs": 999}, 400, "timeoutMs"),
+        ({"timeoutMs": 30_001}, 400, "timeoutMs"),
+        ({"events": []}, 400, "events"),
+        ({"events": None}, 400, "events"),
+        ({"status": "disabled"}, 400, "status"),
+        ({"payload": "fat"}, 400, "payload"),
+        ({"retry": "never"}, 400, "retry"),
+        ({"url": "http://169.254.169.254/"}, 422, "url"),
+        ({"url": "https://x/#y"}, 422, "url"),
+        ({"secret": SECRET}, 400, "secret"),
+        ({"headers": {"Host": "x"}}, 400, "headers.Host"),
+        ({"headers": {"webhook-id": "x"}}, 400, "headers.webhook-id"),
+        ({"headers": {"X-A": "a\r\nB: c"}}, 400, "headers.X-A"),
+        ({"headers": {"X A": "a"}}, 400, "headers"),
+        ({"headers": {"X-A": "ü"}}, 400, "headers.X-A"),
+        ({"headers": {"X-A": "1", "x-a": "2"}}, 400, "headers"),
+        ({"headers": {f"X-{n}": "1" for n in range(21)}}, 400, "headers"),
+        ({"status": "active", "resume": "never"}, 400, "resume"),
+        ({"status": "active", "resume": "2999-01-01"}, 422, "resume"),
+        ({"colour": 1}, 400, "colour"),
+    ],
+)
+async def test_a_bad_patch_is_refused_and_changes_nothing(
+    house: House, change: dict[str, Any], status: int, field: str
+) -> None:
+    endpoint_id = await house.add_webhook("http://127.0.0.1:9/")
+    before = (await house.api.get(f"/v1/webhooks/{endpoint_id}")).body
+    answer = await house.api.patch(f"/v1/webhooks/{endpoint_id}", change)
+    assert (answer.status, answer.error["details"][0]["field"]) == (status, field)
+    assert (await house.api.get(f"/v1/webhooks/{endpoint_id}")).body == before
+    await house.api.delete(f"/v1/webhooks/{endpoint_id}")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 400), ({"since": "yesterday"}, 400), ({"since": 5}, 400),
+        ({"since": "2026-02-01", "until": "2026-01-01"}, 422),
+        ({"since": "2026-02-01", "until": "2026-02-01"}, 422),
+        ({"since": "2026-02-01", "onlyUndelivered": "yes"}, 400),
+        ({"since": "2026-02-01", "x": 1}, 400),
+    ],
+)  # fmt: skip
+async def test_a_bad_replay_is_refused(house: House, body: Any, status: int) -> None:
+    endpoint_id = await house.add_webhook("http://127.0.0.1:9/")
+    answer = await house.api.post(f"/v1/webhooks/{endpoint_id}/replay", body)
+    assert answer.status == status, answer.body
+    assert await house.pool.fetchval("SELECT count(*) FROM replay WHERE endpoint_id = $1",
+                                     endpoint_id) == 0  # fmt: skip
+    await house.api.delete(f"/v1/webhooks/{endpoint_id}")
+
+
+async def test_a_replay_over_a_range_of_nothing_is_done_at_once(house: House) -> None:
+    endpoint_id = await house.add_webhook("http://127.0.0.1:9/")
+    answer = await house.api.post(
+        f"/v1/webhooks/{endpoint_id}/replay", {"since": "2020-01-01", "until": "2020-01-02"}
+    )
+    assert answer.status == 202
+
+    async def done() -> Any:
+        found = (await house.api.get(answer.headers["location"])).json
+        return found["state"] == "done" and found
+
+    assert (await wait_until(done))["sent"] == 0
+
+
+async def test_deliveries_come_in_pages_of_every_state(house: House) -> None:
+    async with run_receiver() as receiver:
+        endpoint_id = await house.add_webhook(receiver.url)
+        ids = [await house.add_lead(f"page{n}@example.com") for n in range(5)]
+        await house.wait_settled(endpoint_id, 5)
+        path = f"/v1/webhooks/{endpoint_id}/deliveries"
+        seen: list[str] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = (await house.api.get(path, limit=2, **cursor)).json
+            seen += [item["leadId"] for item in page["data"]]
+            if not page["pagination"]["hasMore"]:
+                break
+            cursor = {"cursor": page["pagination"]["nextCursor"]}
+        assert sorted(seen) == sorted(ids)
+        assert (await house.api.get(path, state="failed")).json["data"] == []
+        for query in ({"state": "lost"}, {"limit": 0}, {"limit": 101}, {"cursor": "%%"}, {"x": 1}):
+            assert (await house.api.get(path, **query)).status == 400, query
+        for bad in ("dlv_", "dlv_x", "dlv_99999999999999999999", "7", "dlv_0", "dlv_%C2%B2"):
+            assert (await house.api.get(f"{path}/{bad}")).status == 404, bad
