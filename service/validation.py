@@ -79,23 +79,28 @@ def decode_query(pairs: list[tuple[str, str]], kind: type[T]) -> T:
 def find_faults(fields: Mapping[str, Any], kind: type[msgspec.Struct]) -> Iterator[Fault]:
     """Every fault of an object against a struct type, in the order of the struct's fields."""
     known = {f.encode_name: f for f in structs.fields(kind)}
+    yield from _find_strangers(fields, known, kind)
+    checks: Mapping[str, Check] = getattr(kind, "checks", {})
+    faults: list[Fault] = []
+    for name, field in known.items():
+        if name in fields:
+            faults += _find_field_faults(name, fields[name], field, checks.get(field.name))
+        elif field.required:
+            faults.append(Fault(name, "required", f"{name} is required."))
+    yield from faults
+    if not faults and "" in checks:  # a check of the whole takes its parts for sound
+        yield from _check_whole(fields, kind, checks[""])
+
+
+def _find_strangers(
+    fields: Mapping[str, Any], known: Mapping[str, Any], kind: type[msgspec.Struct]
+) -> Iterator[Fault]:
     read_only: frozenset[str] = getattr(kind, "read_only", frozenset())
     for name in fields:
         if name in read_only:
             yield Fault(name, "read_only", f"{name} is set by the service and cannot be written.")
         elif name not in known:
             yield Fault(_printable(name), "unknown_field", f"{_printable(name)} is not known here.")
-    checks: Mapping[str, Check] = getattr(kind, "checks", {})
-    sound = True
-    for name, field in known.items():
-        if name in fields:
-            for fault in _find_field_faults(name, fields[name], field, checks.get(field.name)):
-                sound = False
-                yield fault
-        elif field.required:
-            yield Fault(name, "required", f"{name} is required.")
-    if sound and "" in checks:  # a check of the whole takes its parts for sound
-        yield from _check_whole(fields, kind, checks[""])
 
 
 def to_problem(faults: list[Fault], subject: str) -> Problem:
