@@ -19,9 +19,8 @@ from service.metrics import EVENTS_READ, WINDOW_LAG_SECONDS
 from service.wakeups import Topic
 from workers.slices import LeaseLostError, Workshop
 
-BEHIND_S = 1.0
-CATCH_UP_WINDOWS = 50
-"""A reader whose next window is older than BEHIND_S takes so many small ones in a transaction."""
+MAX_WINDOWS = 64
+"""In one transaction, if they are small: a reader that is behind shares its cost among many."""
 READ_AHEAD = 20_000
 """Events of a large window, as after an outage of the ticker, that are read at once."""
 log = get_logger("reader")
@@ -55,6 +54,13 @@ def split_windows(windows: list[Window], limit: int, now: float) -> list[Step]:
     return [Step(piece, to, cut_at) for piece, to in zip(pieces, afters, strict=True)]
 
 
+def choose_count(count: int, windows: list[Window], limit: int) -> int:
+    """How many windows to ask for next: more while there are more and they are small."""
+    if sum(len(window.events) for window in windows) >= limit:
+        return 1
+    return min(2 * count, MAX_WINDOWS) if len(windows) == count else count
+
+
 class Reader(ABC):
     """A slice that reads windows; a subclass says what an event does."""
 
@@ -69,7 +75,7 @@ class Reader(ABC):
         self._shards: list[int] = []
         self._stored: Cursor | None = None
         self._cursor = Cursor(0)
-        self._behind = False
+        self._count = 1
         self._steps: deque[Step] = deque()
 
     @abstractmethod
@@ -98,15 +104,15 @@ class Reader(ABC):
         return 1 + len(step.events)
 
     async def _read(self, conn: Connection) -> list[Step]:
-        """What comes next: a window, or many small ones if behind, or much of a large one.
+        """What comes next: many small windows, or one, or much of a large one.
 
         Each read of a large window sorts all of it, so it is read far ahead of the steps.
         """
-        is_inside = self._cursor.event_id > 0
-        limit = READ_AHEAD if is_inside else self.limit
-        count = CATCH_UP_WINDOWS if self._behind and not is_inside else 1
-        windows = await read_windows(conn, self._cursor, self._shards, limit, count)
-        self._behind = bool(windows) and windows[0].age_s > BEHIND_S
+        if self._cursor.event_id:
+            windows = await read_windows(conn, self._cursor, self._shards, READ_AHEAD, 1)
+        else:
+            windows = await read_windows(conn, self._cursor, self._shards, self.limit, self._count)
+            self._count = choose_count(self._count, windows, self.limit)
         return split_windows(windows, self.limit, time.monotonic())
 
     async def close(self) -> None:  # noqa: B027  # most leave nothing running

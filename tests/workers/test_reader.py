@@ -48,7 +48,7 @@ async def drain(reader: Reader) -> None:
         pass
 
 
-@pytest.mark.parametrize("windows", [(11,), (1, 1, 1), (3, 3), (2, 7, 1), (4,)])
+@pytest.mark.parametrize("windows", [(11,), (1, 1, 1), (3, 3), (2, 7, 1), (4,), (1,) * 9])
 async def test_every_event_is_applied_once_whatever_the_windows(
     bench: Workbench, windows: tuple[int, ...]
 ) -> None:
