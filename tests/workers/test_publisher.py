@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.testing import CapturingLogger
 
 import sql
 from service.datafolder import prepare_folder
@@ -250,8 +251,10 @@ async def test_a_publisher_that_was_suspended_judges_no_stream(
 
 @pytest.mark.parametrize("windows", [1, 64])
 async def test_what_retention_has_dropped_is_passed_over(
-    stage: Stage, publisher: Publisher, capsys: pytest.CaptureFixture[str], windows: int
+    stage: Stage, publisher: Publisher, monkeypatch: pytest.MonkeyPatch, windows: int
 ) -> None:
+    lines = CapturingLogger()
+    monkeypatch.setattr("workers.publisher.log", lines)
     publisher._windows = windows
     for _ in range(3):
         await stage.log(10)
@@ -259,7 +262,7 @@ async def test_what_retention_has_dropped_is_passed_over(
     await stage.pool.execute("DELETE FROM tick WHERE tick < $1", tick - 1)
     await publish(publisher)
     assert [told.event_id for told in await stage.read()] == stage.logged[20:]
-    assert "events.missed" in capsys.readouterr().out
+    assert "events.missed" in [line.args[0] for line in lines.calls]
 
 
 def test_just_before_the_first_entry_of_a_tick_is_the_end_of_the_one_before() -> None:
