@@ -6,15 +6,11 @@ import pty
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
-from service import cli
 from service.datafolder import write_secret
 from service.db import Pool
 from service.dev_addresses import write_addresses
@@ -22,83 +18,15 @@ from service.first_key import ensure_tenant
 from service.keys import hash_key
 from sql.connection import connect
 from sql.migrate import read_migrations
-from tests.cluster import Cluster
+from tests.service.commandline import UNREACHABLE, Command, bare, empty_url, leadlog
 
-SECRET_KEY = "A" * 43 + "="
-UNREACHABLE = "postgresql://leadlog:geheim@127.0.0.1:1/leadlog"
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def rows(self) -> list[list[str]]:
-        return [line.split("\t") for line in self.out.splitlines()]
-
-    @property
-    def sentence(self) -> str:
-        """The only line of an error."""
-        (line,) = self.err.splitlines()
-        assert self.code == 1
-        assert line.startswith("leadlog: ")
-        return line
-
-
-class Command:
-    """`leadlog …` in this process, its output caught."""
-
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], data_dir: Path
-    ) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-        for name in ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "HOST", "PORT"):
-            monkeypatch.delenv(name, raising=False)
-        self.set("DATA_DIR", str(data_dir))
-
-    def set(self, name: str, value: str) -> None:
-        self._monkeypatch.setenv(name, value)
-
-    def __call__(self, *arguments: str) -> Ended:
-        self._monkeypatch.setattr(sys, "argv", ["leadlog", *arguments])
-        self._capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        return Ended(code if isinstance(code, int) else 0, *self._capsys.readouterr())
-
-
-@pytest.fixture
-def bare(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
-    """Nothing is set."""
-    return Command(monkeypatch, capsys, tmp_path)
-
-
-@pytest.fixture
-def leadlog(bare: Command, committed: Pool, database_url: str, redis_url: str) -> Command:
-    """Everything is set, and the database is emptied afterwards."""
-    assert committed is not None
-    bare.set("DATABASE_URL", database_url)
-    bare.set("REDIS_URL", redis_url)
-    bare.set("SECRET_KEY", SECRET_KEY)
-    return bare
+__all__ = ["bare", "empty_url", "leadlog"]  # fixtures
 
 
 @pytest.fixture
 async def default_tenant(committed: Pool) -> int:
     async with committed.acquire() as conn:
         return await ensure_tenant(conn, "default")
-
-
-@pytest.fixture
-async def empty_url(cluster: Cluster) -> AsyncIterator[str]:
-    async with cluster.make_database(template="template0") as dsn:
-        yield dsn
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -223,62 +151,6 @@ def run_on_terminal(*arguments: str) -> str:
     os.close(ours)
     assert process.wait() == 0
     return seen.decode()
-
-
-def test_doctor_finds_nothing_wrong(leadlog: Command) -> None:
-    ended = leadlog("doctor", "--json")
-    found = {row["check"]: row for row in map(json.loads, ended.out.splitlines())}
-    assert [row for row in found.values() if row["state"] != "ok"] == []
-    assert ended.code == 0
-    assert found["database"]["found"].startswith("PostgreSQL 18.")
-    assert found["Redis"]["found"].startswith("Valkey 9.")
-    assert set(found) == {
-        "settings", "SECRET_KEY", "database", "migrations", "extensions", "clock", "Redis",
-        "maxmemory-policy",
-    }  # fmt: skip
-
-
-def advice_of(ended: Ended) -> dict[str, str]:
-    assert ended.code == 1
-    return {check: advice for state, check, _, advice in ended.rows if state == "WRONG"}
-
-
-def test_doctor_says_what_is_missing(bare: Command) -> None:
-    advice = advice_of(bare("doctor"))
-    assert advice["SECRET_KEY"].startswith("Set SECRET_KEY to 32 random bytes")
-    assert advice["database"].startswith("DATABASE_URL is not set")
-    assert advice["Redis"].startswith("REDIS_URL is not set")
-
-
-def test_doctor_says_what_cannot_be_reached(bare: Command) -> None:
-    bare.set("DATABASE_URL", UNREACHABLE)
-    bare.set("REDIS_URL", "redis://:geheim@127.0.0.1:1")
-    ended = bare("doctor")
-    assert "check DATABASE_URL" in advice_of(ended)["database"]
-    assert "Check REDIS_URL" in advice_of(ended)["Redis"]
-    assert "geheim" not in ended.out
-
-
-def test_doctor_says_what_settings_are_wrong(leadlog: Command) -> None:
-    leadlog.set("SECRET_KEY", "short")
-    assert "SECRET_KEY" in advice_of(leadlog("doctor"))
-    leadlog.set("PORT", "high")
-    assert "PORT='high'" in leadlog("doctor").rows[0][2]
-
-
-def test_doctor_asks_for_missing_migrations(leadlog: Command, empty_url: str) -> None:
-    leadlog.set("DATABASE_URL", empty_url)
-    assert advice_of(leadlog("doctor"))["migrations"] == "Run `leadlog migrate`."
-
-
-def test_doctor_minds_a_redis_that_drops_data(leadlog: Command, redis_url: str) -> None:
-    client = redis.Redis.from_url(redis_url)
-    client.config_set("maxmemory-policy", "allkeys-lru")
-    try:
-        assert "maxmemory-policy" in advice_of(leadlog("doctor"))
-    finally:
-        client.config_set("maxmemory-policy", "noeviction")
-        client.close()
 
 
 @pytest.mark.parametrize(
