@@ -33,7 +33,11 @@ def set_up_logging(settings: Settings) -> None:
         render = [structlog.processors.JSONRenderer(serializer=_encode)]
         factory = structlog.BytesLoggerFactory(sys.stdout.buffer)
     else:
-        render = [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        render = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="timestamp"),
+            _drop_time,
+            structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty()),
+        ]
         factory = structlog.PrintLoggerFactory(sys.stdout)
     structlog.configure(
         processors=[*shared, *render],
@@ -60,6 +64,12 @@ def mask_keys(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapp
     for field, value in line.items():
         if isinstance(value, str) and ("sk_" in value or "whsec_" in value):
             line[field] = _SECRET.sub(r"\1…", value)
+    return line
+
+
+def _drop_time(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """On a terminal the time of day stands in front; `at` would say it twice."""
+    del line["at"]
     return line
 
 

@@ -144,7 +144,9 @@ def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
     """An arq worker whose one function is to run a slice."""
 
     async def run_slice(_: dict[Any, Any], name: str) -> None:
-        await runner.run(name, "arq")
+        with suppress(TimeoutError):  # one that rests for long goes on without its job
+            async with asyncio.timeout(SLICE_S + 10):
+                await runner.run(name, "arq")
 
     async def sweep(ctx: dict[Any, Any]) -> None:
         await enqueue_all(ctx["redis"], runner)
