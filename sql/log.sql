@@ -1,14 +1,18 @@
 -- name: ticker_cut
 -- $1 the tick that the ticker believes to be the newest. Cuts the next one if something has
 -- become visible since. One statement, so one snapshot: what it sees is what it stores. No row:
--- nothing new, or another ticker was faster.
+-- nothing new, or another ticker was faster. The look for news stops at the first of a shard however
+-- many there are, and above all that runs now, where only rows of an older generation can be.
 WITH cut AS (
     UPDATE ticker AS t SET tick = t.tick + 1, snap = pg_current_snapshot(), at = clock_timestamp()
     WHERE t.tick = $1 AND (
         EXISTS (
-            SELECT FROM outbox o
-            WHERE o.shard = ANY ('{0,1,2,3,4,5,6,7}') AND o.txid >= pg_snapshot_xmax(t.snap)
-              AND o.generation = t.generation)
+            SELECT FROM unnest('{0,1,2,3,4,5,6,7}'::smallint[]) AS s (shard) CROSS JOIN LATERAL (
+                SELECT FROM outbox o
+                WHERE o.shard = s.shard AND o.txid >= pg_snapshot_xmax(t.snap)
+                  AND o.txid < pg_snapshot_xmax(pg_current_snapshot())
+                  AND o.generation = t.generation
+                ORDER BY o.txid LIMIT 1) AS o)
         OR EXISTS (
             SELECT FROM outbox o
             WHERE o.shard = ANY ('{0,1,2,3,4,5,6,7}')
@@ -54,6 +58,7 @@ LEFT JOIN LATERAL (
     ORDER BY w.id LIMIT $4
 ) AS o ON true
 WHERE earlier.tick >= $1 AND earlier.tick < $1 + $5
+  AND later.tick > $1 AND later.tick <= $1 + $5  -- said again, or all ticks since the first are read
 ORDER BY later.tick, o.id
 LIMIT $4;
 
