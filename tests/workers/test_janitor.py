@@ -73,7 +73,7 @@ async def move_readers(pool: Pool) -> None:
 
 async def test_the_first_round_makes_the_partitions_of_the_weeks_to_come(shop: Workshop) -> None:
     this, ahead = (f"outbox_{week_of(days):%Y%m%d}" for days in (0, -21))
-    await shop.pool.execute(f"DROP TABLE {ahead}")
+    await shop.pool.execute(f"DROP TABLE IF EXISTS {ahead}")
     await Janitor(shop).once()
 
     assert await exists(shop.pool, this)
