@@ -31,15 +31,11 @@ from workers.ticker import Ticker
 WRITERS = 14
 LEADS = 24
 WRITE_S = 6.5
-QUIET_S = 1.0
 LONG_S = 4.0
 THINK_S = 0.03
 TENANT = 1
 LAG_LIMIT_S = 0.25
 TOOTHLESS = "the torture has lost its teeth"
-
-Place = tuple[str, int]
-"""A lead and a version: names an event."""
 
 
 @dataclass
@@ -52,7 +48,7 @@ class Ordeal:
     """By event id, when the writer's commit had returned."""
     long_open: tuple[float, float] = (0, 0)
     long_ids: set[int] = field(default_factory=set)
-    stored: dict[int, Place] = field(default_factory=dict)
+    stored: dict[int, tuple[str, int]] = field(default_factory=dict)  # lead and version
     ours: list[int] = field(default_factory=list)
     seen_at: dict[int, float] = field(default_factory=dict)
     naive: list[int] = field(default_factory=list)
@@ -209,7 +205,7 @@ async def hold_long_transaction(ordeal: Ordeal) -> None:
     """Writes to a lead of its own, waits long, writes again, commits."""
     rng = random.Random(1)
     lead_id = await make_lead(ordeal.shop.pool, TENANT)
-    await asyncio.sleep(QUIET_S)
+    await asyncio.sleep(1)
     async with ordeal.shop.pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()

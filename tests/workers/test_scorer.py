@@ -2,10 +2,8 @@ import asyncio
 import json
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-import aiohttp
 import msgspec
 import pytest
 from hypothesis import given
@@ -16,10 +14,8 @@ from service.db import Pool, create_pool
 from service.log import Event
 from service.scores import decode_factors
 from service.settings import Settings
-from tests.factories import make_lead, make_tenant
-from tests.serving import Api, serve_api
+from tests.factories import make_lead
 from tests.workbench import Workbench
-from workers.main import work
 from workers.scorer import ACTOR, Rescorer, Scorer, find_dirty_leads, rescore_lead, rescore_leads
 from workers.scoring import Facts, Rules, Score, score_lead
 
@@ -248,61 +244,3 @@ def test_dirty_are_the_leads_that_others_have_touched_each_once_in_key_order(
 
     assert dirty == sorted(set(dirty))
     assert set(dirty) == {touch[:3] for touch in touches if touch[3] != ACTOR}
-
-
-@pytest.fixture
-async def api(committed: Pool, settings: Settings) -> AsyncIterator[Api]:
-    """A tenant's client of a running API; no workers."""
-    async with committed.acquire() as conn:
-        tenant = await make_tenant(conn)
-    async with serve_api(settings) as url, aiohttp.ClientSession() as session:
-        yield Api(url, session, tenant, tenant.key())
-
-
-async def test_a_new_lead_answers_score_0_and_has_its_score_within_a_second(
-    api: Api, settings: Settings
-) -> None:
-    async with work(settings):
-        created = await api.post("/v1/leads", json.loads(JAMES))
-        path = f"/v1/leads/{created.json['id']}"
-        async with asyncio.timeout(1):
-            while not (shown := (await api.get(f"{path}/score")).json)["computedAt"]:  # noqa: ASYNC110  # polls as a client does
-                await asyncio.sleep(0.01)
-        lead = (await api.get(path)).json
-
-    assert created.json["score"] == 0
-    assert lead["score"] == shown["score"] == sum(f["contribution"] for f in shown["factors"]) == 56
-    assert lead["updatedAt"] == created.json["updatedAt"]
-
-
-async def test_the_api_explains_a_score(api: Api, committed: Pool) -> None:
-    created = (await api.post("/v1/leads", json.loads(JAMES))).json
-    path = f"/v1/leads/{created['id']}/score"
-    unscored = await api.as_("read").get(path)
-    async with committed.acquire() as conn:
-        await rescore_leads(conn, [(api.tenant.id, True, created["id"])])
-    scored = await api.as_("read").get(path)
-
-    assert unscored.json == {
-        "leadId": created["id"], "score": 0, "band": "cold", "method": "rules",
-        "rulesVersion": None, "computedAt": None, "factors": [],
-    }  # fmt: skip
-    assert list(scored.json) == list(unscored.json)
-    assert (scored.json["band"], scored.json["rulesVersion"]) == ("warm", "builtin-1")
-    assert scored.json["factors"][0] == {
-        "feature": "title", "value": "CTO", "contribution": 16, "note": "executive",
-    }  # fmt: skip
-    computed_at = datetime.fromisoformat(scored.json["computedAt"])
-    assert datetime.now(UTC) - computed_at < timedelta(minutes=1)
-
-
-async def test_a_stranger_sees_no_score(api: Api, committed: Pool) -> None:
-    created = (await api.post("/v1/leads", json.loads(JAMES))).json
-    path = f"/v1/leads/{created['id']}/score"
-    async with committed.acquire() as conn:
-        stranger = api.of(await make_tenant(conn))
-
-    assert (await stranger.get(path)).status == 404
-    assert (await api.as_(live=False).get(path)).status == 404
-    assert (await api.get("/v1/leads/lead_0/score")).status == 404
-    assert (await api.with_key(None).get(path)).status == 401
