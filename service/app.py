@@ -20,7 +20,7 @@ from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, Deli
 from service.docs_page import Page, render_page
 from service.edge import Edge
 from service.errors import Conflict, NotFound, Unprocessable
-from service.events import EventPage, EventQuery
+from service.events import MAX_WAIT_S, EventPage, EventQuery
 from service.feed import Feed
 from service.handlers import (
     deliveries,
@@ -71,7 +71,7 @@ API = [
               summary="Why a lead has its score", reply=LeadScore),
     Operation(method="GET", path="/events", handler=events.list_events, scope="read",
               summary="Read the log: every event, in order, after a cursor", query=EventQuery,
-              reply=EventPage),
+              reply=EventPage, may_wait_s=MAX_WAIT_S),
     Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
               summary="Create an API key", body=KeyRequest, reply=NewKey, status=201,
               errors=(Unprocessable,)),

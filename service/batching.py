@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 from service.db import DATABASE_AWAY
 from service.errors import Unavailable
 
+RUN_TIMEOUT_S = 15.0
+"""For a database that has frozen: a lane must come free again."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -67,7 +69,8 @@ class Batcher(Generic[Item, Result]):
 
     async def _settle(self, entries: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
-            results = await self._run([item for item, _ in entries])
+            async with asyncio.timeout(RUN_TIMEOUT_S):
+                results = await self._run([item for item, _ in entries])
         except DATABASE_AWAY as error:  # outcome unknown: never sent a second time
             results = [error] * len(entries)
         except Exception as error:  # noqa: BLE001  # handed to the one caller it belongs to

@@ -23,6 +23,7 @@ SCAN_S = 0.25
 """How long one request looks through windows of others before it returns how far it got."""
 FIRST_WINDOWS, MAX_WINDOWS = 16, 512
 LATEST = "latest"
+MAX_WAIT_S = 30
 TYPES = get_args(EventType)
 MAX_BIGINT = 2**63 - 1
 _PLACE = re.compile(r"(\d{1,5})\.(\d{1,19})\.(\d{1,19})")
@@ -35,6 +36,9 @@ def check_types(text: str) -> Iterator[Fault]:
     if unknown:
         message = f"types must be of {', '.join(TYPES)}, with commas between them."
         yield Fault("types", "invalid_value", message)
+
+
+MAX_WAIT_S = 30
 
 
 class EventQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -51,7 +55,7 @@ class EventQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_
     ) = None
     limit: Annotated[int, Meta(ge=1, le=500, description="Events on a page.")] = 100
     wait: Annotated[
-        int, Meta(ge=0, le=30, description="Seconds to wait for an event if there is none.")
+        int, Meta(ge=0, le=MAX_WAIT_S, description="Seconds to wait for an event if there is none.")
     ] = 0
 
 

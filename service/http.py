@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from starlette.datastructures import Headers
@@ -32,6 +33,7 @@ from service.validation import T, decode_body, decode_query
 from service.wakeups import Wakeups
 
 MAX_ID_LENGTH = 100
+DEADLINE_MARGIN_S = 2.0
 _UTF_8 = {"charset=utf-8", 'charset="utf-8"', "charset=utf8", 'charset="utf8"'}
 Value = TypeVar("Value")
 
@@ -83,7 +85,7 @@ class Call:
 
     def query(self, kind: type[T]) -> T:
         """The query string as a struct."""
-        return decode_query(self.request.query_params.multi_items(), kind)
+        return decode_query(split_query(self.request.scope["query_string"]), kind)
 
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Response]]
@@ -111,6 +113,8 @@ class Operation:
     """What can go wrong beside what its other fields tell: Conflict, Unprocessable."""
     also: Mapping[int, Any] = field(default_factory=dict)
     """Other statuses that are no errors in the contract's sense, with their replies."""
+    may_wait_s: float = 0.0
+    """How long its handler may wait on purpose: a long poll."""
     media_type: str | None = None
     """Of a reply that is no struct."""
 
@@ -132,16 +136,40 @@ class Resource:
             raise MethodNotAllowed(message, headers={"Allow": self._allow})
         scope["route_path"] = operation.path
         state: State = scope["state"]["leadlog"]
+        async with asyncio.timeout(find_deadline_s(operation, state.settings)):
+            response = await self._answer(operation, request, state)
+        await response(scope, receive, send)
+
+    @staticmethod
+    async def _answer(operation: Operation, request: Request, state: State) -> Response:
         principal = None
         if operation.scope is not None:
             header = request.headers.get("authorization")
             principal = await state.auth.authenticate(header, operation.scope)
-            scope["principal"] = principal
+            request.scope["principal"] = principal
         call = Call(request, state, principal)
-        if operation.query is NoQuery and scope["query_string"]:
+        # Probes of open routes may add what they like, against caches, say.
+        if principal and operation.query is NoQuery and request.scope["query_string"]:
             call.query(NoQuery)
-        response = await operation.handler(call)
-        await response(scope, receive, send)
+        return await operation.handler(call)
+
+
+def find_deadline_s(operation: Operation, settings: Settings) -> float:
+    """Seconds after which a request is given up with 503: the database does not answer at all.
+
+    Statements end by themselves before; this is for a server or a network that has frozen.
+    """
+    body_s = settings.body_timeout_s if operation.body is not None else 0.0
+    return settings.statement_timeout_s + DEADLINE_MARGIN_S + body_s + operation.may_wait_s
+
+
+def split_query(raw: bytes) -> list[tuple[str, str]]:
+    """The pairs of a query string. Raises InvalidRequest where it is not UTF-8."""
+    try:
+        return parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        message = "The query string is not valid UTF-8."
+        raise InvalidRequest(message, details=[Fault("", "invalid_query", message)]) from None
 
 
 async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> bytes:

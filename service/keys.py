@@ -65,6 +65,9 @@ class KeyRequest(Input):
     """The body of POST /v1/api-keys; `mode` is the caller's when absent."""
 
     checks: ClassVar[Mapping[str, Check]] = {"expires_at": check_future}
+    read_only: ClassVar[frozenset[str]] = frozenset(
+        {"id", "key", "last4", "createdAt", "lastUsedAt"}
+    )
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     scope: Scope

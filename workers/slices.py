@@ -28,6 +28,7 @@ LEASE_S = 5.0
 RENEW_S = 1.5
 BACKOFF_S = 0.2
 MAX_BACKOFF_S = 5.0
+AWAY_PAUSE_S = 1.0
 log = get_logger("worker")
 
 
@@ -136,6 +137,8 @@ class Runner:
             return
         except DATABASE_AWAY as error:
             self._report(name, error)
+            with suppress(TimeoutError):  # arq would start it again at once
+                await asyncio.wait_for(shop.stopping.wait(), AWAY_PAUSE_S)
             return
         SLICE_STARTS.labels(name, by).inc()
         log.debug("slice.started", slice=name, by=by)

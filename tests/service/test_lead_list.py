@@ -167,6 +167,12 @@ async def test_what_cannot_be_is_422(api: Api, query: str) -> None:
     assert (answer.status, answer.error["code"]) == (422, "unprocessable")
 
 
+@pytest.mark.parametrize("query", ["tag=%ff", "tag=%ed%a0%80", "customFields[a]=%C3%28", "%ff=1"])
+async def test_a_query_that_is_not_utf_8_is_400(api: Api, query: str) -> None:
+    answer = await api.get(f"/v1/leads?{query}")
+    assert (answer.status, answer.error["details"][0]["code"]) == (400, "invalid_query")
+
+
 async def test_all_faults_come_at_once(api: Api) -> None:
     answer = await api.get("/v1/leads?limit=0&page=x&status=hot&what=1")
     assert {fault["field"] for fault in answer.error["details"]} == {
