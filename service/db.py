@@ -5,7 +5,7 @@ import time
 from typing import Any, TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
+from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
 
 from service.settings import Settings
 
@@ -28,6 +28,7 @@ DATABASE_AWAY: tuple[type[Exception], ...] = (
 
 CONNECT_TIMEOUT_S = 3.0
 PROBE_PAUSE_S = 0.25
+ACQUIRE_TIMEOUT_S = 3.0
 
 
 async def create_pool(
@@ -37,12 +38,16 @@ async def create_pool(
 
     Its connections hold no session state, so releasing one costs no round trip.
     """
-    return await asyncpg.create_pool(
+    return await _BoundedPool(
         settings.require_database_url(),
         min_size=0,
         max_size=size or settings.db_pool_size,
+        max_queries=50_000,
         max_inactive_connection_lifetime=300.0,
-        command_timeout=settings.statement_timeout_s + 5,
+        loop=None,
+        connection_class=asyncpg.Connection,
+        record_class=asyncpg.Record,
+        command_timeout=settings.statement_timeout_s + 1,
         timeout=CONNECT_TIMEOUT_S,
         connect=Connector().connect,
         reset=_keep_session,
@@ -56,6 +61,17 @@ async def create_pool(
             "TimeZone": "UTC",
         },
     )
+
+
+class _BoundedPool(asyncpg.Pool):
+    """A pool that waits a bounded time for a free connection, and for one that is given back.
+
+    The latter is for a frozen server: asyncpg would wait for it to take note of a cancelled
+    statement. The connection is then cut.
+    """
+
+    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+        return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
 
 
 class Connector:
