@@ -148,8 +148,7 @@ class Resource:
             principal = await state.auth.authenticate(header, operation.scope)
             request.scope["principal"] = principal
         call = Call(request, state, principal)
-        # Probes of open routes may add what they like, against caches, say.
-        if principal and operation.query is NoQuery and request.scope["query_string"]:
+        if operation.query is NoQuery and request.scope["query_string"]:
             call.query(NoQuery)
         return await operation.handler(call)
 
