@@ -42,7 +42,7 @@ from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.openapi import make_document
 from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
-from service.search import SearchPage, SearchQuery
+from service.search import LeadSearch, SearchPage, SearchQuery
 from service.settings import Settings, load_settings
 from service.wakeups import Wakeups
 from service.webhook_changes import EndpointPatch, RotatedSecret
@@ -164,8 +164,10 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
         toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
         feed = Feed(pool, wakeups)
         async with wakeups.running(listening=True), feed.running():
-            store = LeadStore(pool, wakeups)
-            yield State(settings, pool, auth, store, wakeups, feed, *describe_api(settings))
+            yield State(
+                settings, pool, auth, LeadStore(pool, wakeups), LeadSearch(pool), wakeups, feed,
+                *describe_api(settings),
+            )  # fmt: skip
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)
         await _touch_keys(auth, pool)

@@ -42,7 +42,7 @@ def decode_cursor(text: str, belongs_to: object, kinds: Sequence[Callable[[str],
         values = tuple(kind(value) for kind, value in zip(kinds, place.values, strict=True))
     except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
         raise _refuse("cursor is not one of ours: take pagination.nextCursor.") from None
-    if "\0" in place.id or any(isinstance(v, int) and abs(v) > 2**15 for v in values):
+    if "\0" in place.id or any(isinstance(v, int) and abs(v) >= 2**15 for v in values):
         raise _refuse("cursor is not one of ours: take pagination.nextCursor.")
     if raw[:_DIGEST_BYTES] != _digest(belongs_to):
         raise _refuse("cursor was made for other filters or another sort: begin anew without it.")

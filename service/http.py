@@ -28,6 +28,7 @@ from service.errors import (
 from service.feed import Feed
 from service.keys import Scope
 from service.leads import LeadStore
+from service.search import LeadSearch
 from service.settings import Settings
 from service.validation import T, decode_body, decode_query
 from service.wakeups import Wakeups
@@ -46,6 +47,7 @@ class State:
     pool: Pool
     auth: Authenticator
     leads: LeadStore
+    search: LeadSearch
     wakeups: Wakeups
     feed: Feed
     openapi: bytes

@@ -1,17 +1,26 @@
 """The list of leads: its query, its statements, its pages."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
 
-import sql
 from service.auth import Principal
 from service.cursor import NextCursor, Place, decode_cursor, encode_cursor
 from service.db import Pool
 from service.emails import make_email_key
 from service.errors import Fault
+from service.kinds import list_kinds
+from service.list_statements import (
+    Column,
+    Filter,
+    Finder,
+    make_browse,
+    make_gather,
+    make_walk,
+)
 from service.models import (
     Input,
     Limit,
@@ -24,20 +33,44 @@ from service.models import (
 )
 from service.pages import encode_page, make_pagination
 from service.validation import Check
+from sql.compose import Statement
+
+MOST_GATHERED = 10_000
+"""Matches that are sorted as a whole, some 10 ms; with more, the order is followed instead."""
+MOST_LOOKED_AT = 5_000
+"""Leads that are looked at in order for a page of such a list."""
+ALL = 2**62
+KEY_LENGTH = 64
+"""Characters of a custom field's value that the index knows; see search_document."""
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+LATEST = datetime(9999, 12, 30, tzinfo=UTC)
+LAST_ID = "~"
+"""Behind every id."""
+BOUNDS: dict[Column, tuple[str, str]] = {
+    "created_at": ("created_after", "created_before"),
+    "updated_at": ("updated_after", "updated_before"),
+    "score": ("min_score", "max_score"),
+}
+RANGES: dict[Column, Finder] = {
+    "updated_at": "by_updated_at",
+    "created_at": "by_created_at",
+    "score": "by_score",
+}
+"""What finds the leads in a range of a column; the range of the first probably holds the fewest."""
 
 
 class Sort(msgspec.Struct, frozen=True):
     """What is behind a sortBy: the column, how a cursor writes its value, and how it reads it."""
 
-    column: str
-    shown: str
+    column: Column
+    show: Callable[[Any], str]
     parse: Callable[[str], Any]
 
 
 SORTS = {
-    "createdAt": Sort("created_at", "iso_ms(l.created_at)", parse_moment),
-    "updatedAt": Sort("updated_at", "iso_ms(l.updated_at)", parse_moment),
-    "score": Sort("score", "l.score::text", int),
+    "createdAt": Sort("created_at", datetime.isoformat, parse_moment),
+    "updatedAt": Sort("updated_at", datetime.isoformat, parse_moment),
+    "score": Sort("score", str, int),
 }
 
 
@@ -107,57 +140,138 @@ class ListQuery(Input):
     ] = msgspec.field(default_factory=dict)
 
 
-def make_statement(sort_by: str, sort_order: str) -> str:
-    """lead_list for one sort and direction: six statements in all, none with a client's text."""
-    sort = SORTS[sort_by]
-    return (
-        sql.lead_list.replace("SORT", sort.column)
-        .replace("SHOWN", sort.shown)
-        .replace("DIRECTION", sort_order)
-        .replace("BEYOND", "<" if sort_order == "desc" else ">")
-    )
-
-
 async def read_list(pool: Pool, principal: Principal, query: ListQuery) -> bytes:
     """One page as JSON. Raises InvalidRequest for a cursor that is not of this list."""
-    filters = _make_filters(principal, query)
-    belongs_to = (query.sort_by, query.sort_order, [str(value) for value in filters])
-    number = 1 if query.page is None else query.page
-    value, last_id, offset = None, None, (number - 1) * query.limit
-    if query.cursor is not None:
-        place = decode_cursor(query.cursor, belongs_to, kinds=(SORTS[query.sort_by].parse,))
-        value, last_id, offset = place.values[0], place.id, 0
-    statement = make_statement(query.sort_by, query.sort_order)
-    rows = await pool.fetch(statement, *filters, query.limit + 1, offset, value, last_id)
-    total = await pool.fetchval(sql.lead_count, *filters)
-    shown, has_more = rows[: query.limit], len(rows) > query.limit
+    belongs_to = _describe_list(principal, query)
+    rows = await _find_rows(pool, query, make_parameters(principal, query, belongs_to))
+    total = rows[0]["total"]
+    found = [row for row in rows if row["id"] is not None]
+    shown, has_more = found[: query.limit], len(found) > query.limit
     next_cursor = None
     if has_more:
-        last = shown[-1]
-        next_cursor = encode_cursor(Place((last["sort_value"],), last["id"]), belongs_to)
-    page = None if query.cursor is not None else number
+        last, show = shown[-1], SORTS[query.sort_by].show
+        next_cursor = encode_cursor(Place((show(last["value"]),), last["id"]), belongs_to)
     return encode_page(
         [row["body"] for row in shown],
-        make_pagination(page, query.limit, total, has_more=has_more, next_cursor=next_cursor),
+        make_pagination(
+            None if query.cursor is not None else query.page or 1,
+            query.limit, total, has_more=has_more, next_cursor=next_cursor,
+        ),
+    )  # fmt: skip
+
+
+async def _find_rows(pool: Pool, query: ListQuery, values: dict[str, Any]) -> list[Any]:
+    """The rows of the page and one more, if there is one; at least one row, which has the total."""
+    first = make_list_statement(query)
+    rows: list[Any] = await pool.fetch(first.text, *first.bind(values))
+    finder = choose_finder(query)
+    if finder is None or rows[0]["total"] <= MOST_GATHERED:
+        return rows
+    column = SORTS[query.sort_by].column
+    browse = make_browse(column, query.sort_order, *finder, by_kind=_has_kind(query))
+    rows = await pool.fetch(browse.text, *browse.bind(values))
+    if len(rows) > query.limit:
+        return rows
+    # The matches lie far from where the order begins: after all, gather them.
+    return await pool.fetch(first.text, *first.bind({**values, "most_found": ALL}))
+
+
+def make_list_statement(query: ListQuery) -> Statement:
+    """The statement to begin with; where it finds too many to sort, another one takes over."""
+    column, finder = SORTS[query.sort_by].column, choose_finder(query)
+    if finder is not None:
+        return make_gather(column, query.sort_order, *finder, by_kind=_has_kind(query))
+    return make_walk(
+        column, query.sort_order, by_status=query.status is not None,
+        by_source=query.source is not None, counted=_has_range(query, column),
+    )  # fmt: skip
+
+
+def choose_finder(query: ListQuery) -> tuple[Finder, Filter] | None:
+    """The filter that probably matches least, and what to hold its leads against.
+
+    None if an index gives rows and order at once.
+    """
+    columns = [column for column in RANGES if _has_range(query, column)]
+    if query.email is not None:
+        return "by_email", "filter_all"
+    if query.tag is not None or query.assigned_to is not None or query.custom_fields:
+        looks_at_row = "updated_at" in (*columns, SORTS[query.sort_by].column)
+        if looks_at_row or any(map(_is_cut, query.custom_fields.values())):
+            return "by_keys_and_row", "filter_all"
+        return "by_keys", "filter_some"
+    if not columns or columns == [SORTS[query.sort_by].column]:
+        return None
+    return RANGES[columns[0]], "filter_none" if len(columns) == 1 else "filter_all"
+
+
+def _is_cut(value: str) -> bool:
+    """Whether the index has only the beginning of such a value."""
+    return len(value) > KEY_LENGTH or "\1" in value
+
+
+def _has_kind(query: ListQuery) -> bool:
+    return query.status is not None or query.source is not None
+
+
+def _has_range(query: ListQuery, column: Column) -> bool:
+    return any(getattr(query, name) is not None for name in BOUNDS[column])
+
+
+def make_parameters(principal: Principal, query: ListQuery, belongs_to: object) -> dict[str, Any]:
+    """The values of all parameters that sql/lead_list.sql names."""
+    bounds = {column: _make_bounds(query, column) for column in BOUNDS}
+    sort = SORTS[query.sort_by]
+    least, greatest = bounds[sort.column]
+    descends = query.sort_order == "desc"
+    start, stop = ((greatest, ""), least) if descends else ((least, LAST_ID), greatest)
+    if query.cursor is not None:
+        place = decode_cursor(query.cursor, belongs_to, kinds=(sort.parse,))
+        came_to = (place.values[0], place.id)
+        start = min(start, came_to) if descends else max(start, came_to)
+    return {
+        "tenant": principal.tenant_id,
+        "live": principal.live,
+        "start": start[0],
+        "start_id": start[1],
+        "stop": stop,
+        "least": least,
+        "greatest": greatest,
+        "skip": ((query.page or 1) - 1) * query.limit,
+        "most_rows": query.limit + 1,
+        "most_found": MOST_GATHERED,
+        "most_looked_at": MOST_LOOKED_AT,
+        "status": query.status,
+        "source": query.source,
+        "kinds": list_kinds(query.status, query.source),
+        "created_after": bounds["created_at"][0],
+        "created_before": bounds["created_at"][1],
+        "updated_after": bounds["updated_at"][0],
+        "updated_before": bounds["updated_at"][1],
+        "score_above": bounds["score"][0],
+        "score_below": bounds["score"][1],
+        "tag": query.tag,
+        "assigned_to": query.assigned_to,
+        "email": None if query.email is None else make_email_key(query.email),
+        "fields": list(query.custom_fields),
+        "field_values": list(query.custom_fields.values()),
+    }
+
+
+def _make_bounds(query: ListQuery, column: Column) -> tuple[Any, Any]:
+    """What a column lies between, both ends left out; if nothing is asked for, what all do."""
+    least, greatest = (getattr(query, name) for name in BOUNDS[column])
+    if column == "score":
+        return (-1 if least is None else least - 1), (101 if greatest is None else greatest + 1)
+    return (
+        EARLIEST if least is None else parse_moment(least),
+        LATEST if greatest is None else parse_moment(greatest),
     )
 
 
-def _make_filters(principal: Principal, query: ListQuery) -> list[Any]:
-    """The parameters $1 to $14 of lead_list and lead_count."""
-    moments = (
-        query.created_after, query.created_before, query.updated_after, query.updated_before,
-    )  # fmt: skip
-    fields = query.custom_fields
-    return [
-        principal.tenant_id,
-        principal.live,
-        query.status,
-        query.source,
-        *(None if moment is None else parse_moment(moment) for moment in moments),
-        query.tag,
-        query.assigned_to,
-        None if query.email is None else make_email_key(query.email),
-        query.min_score,
-        query.max_score,
-        msgspec.json.encode(fields).decode() if fields else None,
-    ]
+def _describe_list(principal: Principal, query: ListQuery) -> object:
+    """Everything that a cursor must find unchanged."""
+    asked = msgspec.to_builtins(query)
+    for name in ("page", "limit", "cursor"):
+        asked.pop(name, None)
+    return ("leads", principal.tenant_id, principal.live, asked)

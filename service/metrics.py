@@ -59,7 +59,7 @@ STREAM_REBUILDS = Counter(
 PARTITIONS_DROPPED = Counter("leadlog_partitions_dropped_total", "Partitions past their keep.")
 JANITOR_WARNINGS = Counter(
     "leadlog_janitor_warnings_total",
-    "What the janitor found amiss: partition.missing, reader.late, transaction.old.",
+    "What the janitor found amiss: partition.missing, reader.late, transaction.old, count.wrong.",
     ["warning"],
 )
 READER_LAG_SECONDS = Gauge(

@@ -97,7 +97,11 @@ class LeadDetail(Wire):
 
 
 class Pagination(Wire, kw_only=True):
-    """Where a page stands. By cursor it has no `page`; the last one has no `nextCursor`."""
+    """Where a page stands.
+
+    By cursor it has no `page`, the last one has no `nextCursor`, and `totalEstimated` is there only
+    if it is true.
+    """
 
     page: int | UnsetType = UNSET
     limit: int
@@ -105,6 +109,7 @@ class Pagination(Wire, kw_only=True):
     total_pages: int
     has_more: bool
     next_cursor: str | UnsetType = UNSET
+    total_estimated: bool | UnsetType = UNSET
 
 
 class LeadPage(Wire):

@@ -16,7 +16,13 @@ def encode_page(bodies: list[str], pagination: Pagination) -> bytes:
 
 
 def make_pagination(
-    page: int | None, limit: int, total: int, *, has_more: bool, next_cursor: str | None
+    page: int | None,
+    limit: int,
+    total: int,
+    *,
+    has_more: bool,
+    next_cursor: str | None,
+    is_estimate: bool = False,
 ) -> Pagination:
     """`page` is None where the page was asked for by cursor, and is then left out."""
     return Pagination(
@@ -26,4 +32,5 @@ def make_pagination(
         total_pages=-(-total // limit),
         has_more=has_more,
         next_cursor=msgspec.UNSET if next_cursor is None else next_cursor,
+        total_estimated=True if is_estimate else msgspec.UNSET,
     )

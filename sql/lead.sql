@@ -20,9 +20,6 @@ WITH input AS MATERIALIZED (
     RETURNING lead AS row
 ), shown AS MATERIALIZED (
     SELECT row, lead_json(row) AS body FROM inserted
-), filed AS (
-    INSERT INTO lead_search (tenant_id, live, id, words)
-    SELECT (row).tenant_id, (row).live, (row).id, search_words(row) FROM inserted
 ), logged AS (
     INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
     SELECT lead_shard(i.id), i.tenant_id, i.live, i.id, 1, i.event_id, 'lead.created', i.actor,
@@ -122,9 +119,6 @@ WITH before AS MATERIALIZED (
     RETURNING l AS row, c.changes, c.became, c.old
 ), shown AS MATERIALIZED (
     SELECT row, changes, became, (old).version AS old_version, lead_json(row) AS body FROM changed
-), refiled AS (
-    UPDATE lead_search AS f SET words = search_words(c.row) FROM changed c
-    WHERE f.tenant_id = $1 AND f.live = $2 AND f.id = $3 AND f.words <> search_words(c.row)
 ), logged AS (
     INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
     SELECT lead_shard($3), $1, $2, $3, e.version, e.id, e.type, $6, (s.row).updated_at,
@@ -145,8 +139,6 @@ FROM before b LEFT JOIN shown s ON true;
 WITH gone AS (
     DELETE FROM lead AS l WHERE l.tenant_id = $1 AND l.live = $2 AND l.id = $3
     RETURNING l AS row
-), unfiled AS (
-    DELETE FROM lead_search AS f WHERE f.tenant_id = $1 AND f.live = $2 AND f.id = $3
 ), logged AS (
     INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
     SELECT lead_shard($3), $1, $2, $3, (g.row).version + 1, $5, 'lead.deleted', $4, now_ms(),

@@ -1,39 +1,159 @@
--- name: lead_list
--- One page of leads. $1 tenant, $2 mode, $3–$14 filters (null: none): status, source, created
--- after, created before, updated after, updated before, tag, assignee, e-mail key, least score,
--- most score, custom fields as a JSON object of texts. $15 limit, $16 offset, $17 and $18 sort
--- value and id to go on after (null: from the start). service/lead_lists.py puts in SORT, SHOWN,
--- DIRECTION and BEYOND; each of the six statements walks the index of its sort.
-SELECT lead_json(l)::text AS body, SHOWN AS sort_value, l.id
-FROM lead l
-WHERE l.tenant_id = $1 AND l.live = $2
-  AND ($3::text IS NULL OR l.status = $3) AND ($4::text IS NULL OR l.source = $4)
-  AND ($5::timestamptz IS NULL OR l.created_at > $5)
-  AND ($6::timestamptz IS NULL OR l.created_at < $6)
-  AND ($7::timestamptz IS NULL OR l.updated_at > $7)
-  AND ($8::timestamptz IS NULL OR l.updated_at < $8)
-  AND ($9::text IS NULL OR l.tags @> ARRAY[$9])
-  AND ($10::text IS NULL OR l.assigned_to = $10)
-  AND ($11::text IS NULL OR l.email_key = $11)
-  AND ($12::smallint IS NULL OR l.score >= $12) AND ($13::smallint IS NULL OR l.score <= $13)
-  AND ($14::json IS NULL OR NOT EXISTS (
-      SELECT FROM json_each_text($14) AS w WHERE (l.custom_fields ->> w.key) IS DISTINCT FROM w.value))
-  AND ($18::text IS NULL OR (l.SORT, l.id) BEYOND ($17, $18))
-ORDER BY l.SORT DIRECTION, l.id DIRECTION
-LIMIT $15 OFFSET $16;
+-- Lists of leads. Every statement gives one row per lead of the page, and at least one row, so that
+-- `total` is known on an empty page too. {column} is what the list is sorted by, {direction} ASC or
+-- DESC; {after} is > or < accordingly and {before} the other. Parameters of all: :tenant, :live,
+-- :start and :start_id (the page begins behind them), :stop (it ends before), :skip, :most_rows.
 
--- name: lead_count
--- How many leads the filters of lead_list match; the same parameters $1–$14.
-SELECT count(*) FROM lead l
-WHERE l.tenant_id = $1 AND l.live = $2
-  AND ($3::text IS NULL OR l.status = $3) AND ($4::text IS NULL OR l.source = $4)
-  AND ($5::timestamptz IS NULL OR l.created_at > $5)
-  AND ($6::timestamptz IS NULL OR l.created_at < $6)
-  AND ($7::timestamptz IS NULL OR l.updated_at > $7)
-  AND ($8::timestamptz IS NULL OR l.updated_at < $8)
-  AND ($9::text IS NULL OR l.tags @> ARRAY[$9])
-  AND ($10::text IS NULL OR l.assigned_to = $10)
-  AND ($11::text IS NULL OR l.email_key = $11)
-  AND ($12::smallint IS NULL OR l.score >= $12) AND ($13::smallint IS NULL OR l.score <= $13)
-  AND ($14::json IS NULL OR NOT EXISTS (
-      SELECT FROM json_each_text($14) AS w WHERE (l.custom_fields ->> w.key) IS DISTINCT FROM w.value));
+-- part: lead_list_walk
+-- The page in the order of an index: it costs what it shows. {total}: how to count; {source}: which
+-- index to follow.
+WITH total AS MATERIALIZED (
+    {total}
+), page AS MATERIALIZED (
+    SELECT w.value, w.id FROM ({source}) AS w
+    ORDER BY w.value {direction}, w.id {direction} OFFSET :skip::bigint
+    -- Past the end: at once.
+    LIMIT CASE WHEN :skip::bigint < (SELECT n FROM total) THEN :most_rows::bigint ELSE 0 END
+)
+{lead_list_rows}
+
+-- part: lead_list_rows
+-- OFFSET 0: one look-up for each row of the page, however many the planner thinks they are.
+SELECT t.n AS total, p.value, p.id, l.body
+FROM total t
+LEFT JOIN page p ON true
+LEFT JOIN LATERAL (
+    SELECT lead_json(r)::text AS body FROM lead r
+    WHERE r.tenant_id = :tenant AND r.live = :live AND r.id = p.id OFFSET 0
+) AS l ON true
+ORDER BY p.value {direction}, p.id {direction}
+
+-- part: lead_list_any
+SELECT l.{column} AS value, l.id FROM lead l
+WHERE l.tenant_id = :tenant AND l.live = :live
+  AND (l.{column}, l.id) {after} (:start, :start_id) AND l.{column} {before} :stop
+
+-- part: lead_list_one_kind
+{lead_list_kind_head} lead_kind(:status, :source) {lead_list_kind_tail}
+
+-- part: lead_list_one_status
+-- Each source in its order, and then the best of all, which reads hardly more than the page.
+({lead_list_kind_head} lead_kind(:status, 'chat') {lead_list_kind_tail})
+UNION ALL ({lead_list_kind_head} lead_kind(:status, 'api') {lead_list_kind_tail})
+UNION ALL ({lead_list_kind_head} lead_kind(:status, 'import') {lead_list_kind_tail})
+UNION ALL ({lead_list_kind_head} lead_kind(:status, 'form') {lead_list_kind_tail})
+
+-- part: lead_list_one_source
+({lead_list_kind_head} lead_kind('new', :source) {lead_list_kind_tail})
+UNION ALL ({lead_list_kind_head} lead_kind('qualified', :source) {lead_list_kind_tail})
+UNION ALL ({lead_list_kind_head} lead_kind('contacted', :source) {lead_list_kind_tail})
+UNION ALL ({lead_list_kind_head} lead_kind('converted', :source) {lead_list_kind_tail})
+UNION ALL ({lead_list_kind_head} lead_kind('lost', :source) {lead_list_kind_tail})
+
+-- part: lead_list_kind_head
+SELECT l.{column} AS value, l.id FROM lead l
+WHERE l.tenant_id = :tenant AND l.live = :live AND l.kind =
+
+-- part: lead_list_kind_tail
+AND (l.{column}, l.id) {after} (:start, :start_id) AND l.{column} {before} :stop
+ORDER BY l.{column} {direction}, l.id {direction} LIMIT :skip::bigint + :most_rows::bigint
+
+-- part: lead_list_total_kept
+-- From the counters, whatever the size of the table.
+SELECT coalesce(sum(c.n), 0)::bigint AS n FROM lead_count c
+WHERE c.tenant_id = :tenant AND c.live = :live
+  AND (:status::text IS NULL OR c.status = :status) AND (:source::text IS NULL OR c.source = :source)
+
+-- part: lead_list_total_counted
+-- What lies in the range of the sorting column.
+SELECT count(*) AS n FROM lead l
+WHERE l.tenant_id = :tenant AND l.live = :live
+  AND l.{column} > :least AND l.{column} < :greatest {lead_list_and_kind}
+
+-- part: lead_list_and_kind
+AND l.kind = ANY (:kinds::smallint[])
+
+-- part: lead_list_gather
+-- All that match, if they are few: found by {finder}, held against {filter}, then sorted. total is
+-- one more than :most_found when there are more.
+WITH found AS MATERIALIZED (
+    SELECT l.{column} AS value, l.id FROM {finder} AND {filter} LIMIT :most_found::bigint + 1
+), total AS (
+    SELECT count(*) AS n FROM found
+), page AS MATERIALIZED (
+    SELECT f.value, f.id FROM found f WHERE (f.value, f.id) {after} (:start, :start_id)
+    ORDER BY f.value {direction}, f.id {direction} OFFSET :skip LIMIT :most_rows
+)
+{lead_list_rows}
+
+-- part: lead_list_browse
+-- Where many match, the page is probably full long before :most_looked_at leads have been looked
+-- at in order; counting still takes all that match.
+WITH total AS MATERIALIZED (
+    SELECT count(*) AS n FROM {finder} AND {filter}
+), page AS MATERIALIZED (
+    SELECT l.{column} AS value, l.id FROM (
+        SELECT l.id, l.email_key, l.status, l.source, l.kind, l.tags, l.custom_fields,
+            l.assigned_to, l.score, l.created_at, l.updated_at
+        FROM lead l
+        WHERE l.tenant_id = :tenant AND l.live = :live
+          AND (l.{column}, l.id) {after} (:start, :start_id) AND l.{column} {before} :stop
+        ORDER BY l.{column} {direction}, l.id {direction} LIMIT :most_looked_at
+    ) AS l
+    WHERE {lead_list_filter_all}
+    ORDER BY l.{column} {direction}, l.id {direction} OFFSET :skip LIMIT :most_rows
+)
+{lead_list_rows}
+
+-- part: lead_list_by_keys
+-- By tags, assignee and custom fields, which the index of search knows too; its table has what most
+-- lists filter and sort by beside.
+lead_search l
+WHERE l.tenant_id = :tenant AND l.live = :live
+  AND search_tokens(l.tenant_id, l.live, l.text, l.keys)
+    @@ search_filters(:tenant, :live, :tag, :assigned_to, :fields, :field_values)
+
+-- part: lead_list_by_keys_and_row
+-- The same where the lead itself must be looked at.
+lead_search s JOIN lead l ON l.tenant_id = :tenant AND l.live = :live AND l.id = s.id
+WHERE s.tenant_id = :tenant AND s.live = :live
+  AND search_tokens(s.tenant_id, s.live, s.text, s.keys)
+    @@ search_filters(:tenant, :live, :tag, :assigned_to, :fields, :field_values)
+
+-- part: lead_list_by_email
+lead l WHERE l.tenant_id = :tenant AND l.live = :live AND l.email_key = :email
+
+-- part: lead_list_by_created_at
+lead l WHERE l.tenant_id = :tenant AND l.live = :live
+  AND l.created_at > :created_after AND l.created_at < :created_before {lead_list_and_kind}
+
+-- part: lead_list_by_updated_at
+lead l WHERE l.tenant_id = :tenant AND l.live = :live
+  AND l.updated_at > :updated_after AND l.updated_at < :updated_before {lead_list_and_kind}
+
+-- part: lead_list_by_score
+lead l WHERE l.tenant_id = :tenant AND l.live = :live
+  AND l.score > :score_above AND l.score < :score_below {lead_list_and_kind}
+
+-- part: lead_list_filter_some
+-- Where the keys have been asked for and lead_search has the rest.
+(l.created_at > :created_after AND l.created_at < :created_before
+    AND l.score > :score_above AND l.score < :score_below
+    AND (:kinds::smallint[] IS NULL OR l.kind = ANY (:kinds))) IS TRUE
+
+-- part: lead_list_filter_none
+-- Where the finder has asked for all there is to ask.
+true
+
+-- part: lead_list_filter_all
+-- Every filter there is, those not asked for with values that all leads pass. IS TRUE keeps them
+-- from choosing an index: that is the finder's part, and a plan that suits all values is kept.
+(l.created_at > :created_after AND l.created_at < :created_before
+    AND l.updated_at > :updated_after AND l.updated_at < :updated_before
+    AND l.score > :score_above AND l.score < :score_below
+    AND (:kinds::smallint[] IS NULL OR l.kind = ANY (:kinds))
+    AND (:email::text IS NULL OR l.email_key = :email)
+    AND (:assigned_to::text IS NULL OR l.assigned_to = :assigned_to)
+    AND (:tag::text IS NULL OR :tag = ANY (l.tags))
+    AND (:fields::text[] = '{}' OR NOT EXISTS (
+        SELECT FROM unnest(:fields, :field_values::text[]) AS f (field, value)
+        WHERE l.custom_fields ->> f.field IS DISTINCT FROM f.value))) IS TRUE

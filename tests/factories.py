@@ -63,12 +63,4 @@ async def make_lead(db: Database, tenant_id: int, live: bool = True, **columns: 
         row["custom_fields"] = msgspec.json.encode(row["custom_fields"]).decode()
     places = ", ".join(f"${n}" for n in range(1, len(row) + 1))
     await db.execute(f"INSERT INTO lead ({', '.join(row)}) VALUES ({places})", *row.values())
-    await db.execute(
-        "INSERT INTO lead_search (tenant_id, live, id, words) "
-        "SELECT tenant_id, live, id, search_words(l) FROM lead l "
-        "WHERE tenant_id = $1 AND live = $2 AND id = $3",
-        row["tenant_id"],
-        row["live"],
-        lead_id,
-    )
     return str(lead_id)

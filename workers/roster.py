@@ -5,6 +5,7 @@ from functools import partial
 from workers.dispatcher import Dispatcher
 from workers.fanout import Fanout
 from workers.historian import Historian
+from workers.indexer import Indexer
 from workers.janitor import Janitor
 from workers.publisher import Publisher
 from workers.reconciler import Reconciler
@@ -22,6 +23,7 @@ def make_factories() -> dict[str, SliceFactory]:
         "rescorer": Rescorer,
         "historian/0": partial(Historian, name="historian/0"),
         "janitor": Janitor,
+        "indexer": Indexer,
         **{f"fanout/{n}": partial(Fanout, name=f"fanout/{n}") for n in range(2)},
         "publisher/0": Publisher,
         "replayer": Replayer,

@@ -15,4 +15,4 @@ async def list_leads(call: Call) -> Response:
 async def search_leads(call: Call) -> Response:
     """GET: one page of hits."""
     query = call.query(search.SearchQuery)
-    return reply(await search.search_leads(call.state.pool, call.principal, query))
+    return reply(await call.state.search.read(call.principal, query))

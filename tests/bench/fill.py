@@ -45,11 +45,6 @@ FREE_MAIL = ("gmail.com", "outlook.com", "web.de", "yahoo.co.jp")
 FEW = tuple(f"{begin}{end}".lower() for begin, end in zip(LAST_BEGINS, LAST_ENDS, strict=False))
 MANY = ("solutions", "systems", "partners")
 
-_WORDS = """
-INSERT INTO lead_search (tenant_id, live, id, words)
-SELECT l.tenant_id, l.live, l.id, search_words(l) FROM lead l WHERE l.tenant_id = $1
-"""
-
 _LEADS = """
 INSERT INTO lead (
     tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
@@ -106,6 +101,5 @@ async def fill_leads(conn: Connection, tenant_id: int, count: int) -> None:
             FREE_MAIL, count, timeout=300,
         )  # fmt: skip
     await conn.execute(_TIMELINE, tenant_id, timeout=300)
-    await conn.execute(_WORDS, tenant_id, timeout=1800)
     # Plans, visibility maps and indexes as after a quiet night.
     await conn.execute("VACUUM (ANALYZE)", timeout=600)

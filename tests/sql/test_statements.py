@@ -9,8 +9,9 @@ import pytest
 
 import sql
 from service.db import Connection, Pool
-from service.lead_lists import SORTS, make_statement
+from service.list_statements import make_all
 from service.models import Lead, LeadDetail, TimelineEntry, Wire
+from service.search import LeadHit
 from tests.factories import make_lead, make_tenant
 
 ROOT = Path(sql.__file__).parent.parent
@@ -41,6 +42,9 @@ OF_ALL_TENANTS = {
     "endpoint_finish_skips": "clears up after endpoints of all tenants",
     "endpoint_warn_failing": "looks for failing endpoints of all tenants",
     "endpoint_disable_failing": "looks for failing endpoints of all tenants",
+    "lead_word_sweep_take": "the sweep through all tenants' words; what it does names each",
+    "lead_word_sweep_advance": "as lead_word_sweep_take",
+    "lead_count_next": "as lead_word_sweep_take",
     "replay_advance_one": "carries on the oldest replay of any tenant, by what its row says",
 }
 _STATEMENT_END = re.compile(
@@ -50,11 +54,20 @@ _STATEMENT_END = re.compile(
 
 @EVERY
 async def test_a_statement_prepares_against_the_schema(conn: Connection, name: str) -> None:
-    statements = [sql.STATEMENTS[name]]
-    if name == "lead_list":
-        statements = [make_statement(by, order) for by in SORTS for order in ("asc", "desc")]
-    for statement in statements:
-        await conn.prepare(statement)
+    await conn.prepare(sql.STATEMENTS[name])
+
+
+async def test_every_statement_of_a_list_prepares_and_names_tenant_and_mode(pool: Pool) -> None:
+    tables = await list_tenant_tables(pool)
+    every = {statement.text: statement for statement in make_all()}
+    assert len(every) > 100
+    async with pool.acquire() as conn:
+        for statement in every.values():
+            prepared = await conn.prepare(statement.text)
+            assert len(prepared.get_parameters()) == len(statement.parameters)
+            for conditions in find_conditions(statement.text, tables):
+                assert "tenant_id" in conditions, statement.text
+                assert "live" in conditions, statement.text
 
 
 def test_every_statement_is_used_and_every_used_one_exists() -> None:
@@ -63,7 +76,8 @@ def test_every_statement_is_used_and_every_used_one_exists() -> None:
         for folder in ("service", "workers", "sql")
         for path in (ROOT / folder).rglob("*.py")
     )
-    used = set(re.findall(r"\bsql\.([a-z_]+)\b", code)) - {"migrate", "connection", "errors"}
+    modules = {"compose", "migrate", "connection", "errors"}
+    used = set(re.findall(r"\bsql\.([a-z_]+)\b", code)) - modules
     assert used == set(sql.STATEMENTS)
 
 
@@ -139,6 +153,7 @@ def split_levels(text: str) -> list[str]:
         ("lead_on_wire", Lead),
         ("lead_detail_on_wire", LeadDetail),
         ("timeline_on_wire", TimelineEntry),
+        ("lead_hit_on_wire", LeadHit),
     ],
 )
 async def test_what_postgresql_builds_has_the_fields_of_its_struct_in_order(

@@ -1,0 +1,46 @@
+"""Statements put together from parts, where writing each one out would repeat the same text.
+
+A part is a named piece of a `.sql` file (`-- part: name`). In it, `{other}` stands for another
+part or for a word given here, and `:name` for a parameter, numbered in order of appearance. What
+comes from outside is always a parameter; the words are ours.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sql import PARTS
+
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
+_COMMENT = re.compile(r"^ *--[^\n]*\n", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement's text and the names of its parameters, in the order of their numbers."""
+
+    text: str
+    parameters: tuple[str, ...]
+
+    def bind(self, values: Mapping[str, Any]) -> list[Any]:
+        """The values of the parameters in order; values without a parameter are left out."""
+        return [values[name] for name in self.parameters]
+
+
+def compose(part: str, words: Mapping[str, str]) -> Statement:
+    """The part with its slots filled: from `words` (a word may name a part), else from parts."""
+
+    def fill(match: re.Match[str]) -> str:
+        name = words.get(match[1], match[1])
+        return expand(PARTS[name]) if name in PARTS else words[match[1]]
+
+    def expand(text: str) -> str:
+        return _SLOT.sub(fill, _COMMENT.sub("", text))
+
+    numbers: dict[str, int] = {}
+    text = _PARAMETER.sub(
+        lambda match: f"${numbers.setdefault(match[1], len(numbers) + 1)}", expand(PARTS[part])
+    )
+    return Statement(f"/* {part} */ {text.strip()}", tuple(numbers))

@@ -1,0 +1,80 @@
+"""Search where many match: the same hits in the same order, their number an estimate."""
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.auth import Principal
+from service.db import Pool
+from service.search import LeadSearch, SearchQuery, round_down
+from tests.factories import Tenant, make_lead
+
+WORDS = ("acme", "acmeville", "megacmeria", "unrelated")
+STATUSES = ("new", "lost")
+LEADS = 240
+
+
+@pytest.fixture(scope="module")
+async def who(pool: Pool, tenant: Tenant) -> Principal:
+    """A tenant whose leads mostly match, in all tiers and scores."""
+    dice = random.Random(1)
+    for n in range(LEADS):
+        await make_lead(
+            pool, tenant.id, email=f"{n}@x.io", company=dice.choice(WORDS),
+            score=dice.randint(0, 9), status=dice.choice(STATUSES),
+        )  # fmt: skip
+    await pool.execute("ANALYZE lead_search")
+    return Principal("key", tenant.id, True, "read")
+
+
+async def read_all(search: LeadSearch, who: Principal, **asked: Any) -> tuple[list[str], list[Any]]:
+    """The ids of all pages by cursor, and the pages' paginations."""
+    ids: list[str] = []
+    paginations: list[Any] = []
+    cursor = None
+    while True:
+        query = SearchQuery(q="acme", cursor=cursor, **asked)
+        page = msgspec.json.decode(await search.read(who, query))
+        ids += [hit["id"] for hit in page["data"]]
+        paginations.append(page["pagination"])
+        if not page["pagination"]["hasMore"]:
+            return ids, paginations
+        cursor = page["pagination"]["nextCursor"]
+
+
+@pytest.mark.parametrize("status", [None, "lost"])
+async def test_a_crowd_is_read_in_the_order_of_the_few(
+    pool: Pool, who: Principal, status: str | None
+) -> None:
+    exact, paginations = await read_all(LeadSearch(pool), who, status=status, limit=100)
+    assert "totalEstimated" not in paginations[0]
+    assert paginations[0]["total"] == len(exact) == len(set(exact))
+    crowd = LeadSearch(pool, most_counted=20, few_leads=0)
+    ids, paginations = await read_all(crowd, who, status=status, limit=7)
+    assert ids == exact
+    assert paginations[0]["totalEstimated"] is True
+    assert 20 < paginations[0]["total"] <= LEADS
+
+
+async def test_pages_of_a_crowd_are_those_of_its_cursors(pool: Pool, who: Principal) -> None:
+    exact, _ = await read_all(LeadSearch(pool), who, limit=100)
+    crowd = LeadSearch(pool, most_counted=20, few_leads=0)
+    paged: list[str] = []
+    for number in range(1, len(exact) // 9 + 3):
+        page = await crowd.read(who, SearchQuery(q="acme", page=number, limit=9))
+        paged += [hit["id"] for hit in msgspec.json.decode(page)["data"]]
+    assert paged == exact
+
+
+async def test_all_hits_of_a_small_tenant_are_counted(pool: Pool, who: Principal) -> None:
+    exact, _ = await read_all(LeadSearch(pool), who, limit=100)
+    small = LeadSearch(pool, most_counted=20)
+    page = msgspec.json.decode(await small.read(who, SearchQuery(q="acme")))
+    assert page["pagination"]["total"] == len(exact)
+    assert "totalEstimated" not in page["pagination"]
+
+
+def test_estimates_have_two_digits() -> None:
+    assert [round_down(n) for n in (7, 56, 567, 56_789)] == [7, 56, 560, 56_000]

@@ -1,0 +1,114 @@
+"""The counters of leads agree with the leads, whoever writes and however many at once."""
+
+import asyncio
+import random
+from itertools import product
+from typing import Any
+
+import pytest
+
+import sql
+from service.db import Pool
+from service.kinds import SOURCES, STATUSES, list_kinds
+from tests.factories import make_lead, make_tenant
+
+WRITERS = 8
+_COUNTED = """
+SELECT status, source, count(*) AS n FROM lead WHERE tenant_id = $1 AND live GROUP BY 1, 2
+"""
+_KEPT = """
+SELECT status, source, sum(n) AS n FROM lead_count WHERE tenant_id = $1 AND live
+GROUP BY 1, 2 HAVING sum(n) <> 0
+"""
+
+
+async def read(pool: Pool, statement: str, tenant_id: int) -> dict[tuple[str, str], int]:
+    rows = await pool.fetch(statement, tenant_id)
+    return {(row["status"], row["source"]): int(row["n"]) for row in rows}
+
+
+@pytest.fixture
+async def tenant_id(committed: Pool) -> int:
+    async with committed.acquire() as conn:
+        return (await make_tenant(conn)).id
+
+
+async def test_each_write_moves_the_counters_and_a_rollback_does_not(
+    committed: Pool, tenant_id: int
+) -> None:
+    one = await make_lead(committed, tenant_id, status="new", source="api")
+    await make_lead(committed, tenant_id, status="lost", source="chat")
+    await committed.execute(
+        "UPDATE lead SET status = 'qualified', source = 'form' WHERE tenant_id = $1 AND id = $2",
+        tenant_id, one,
+    )  # fmt: skip
+    assert await read(committed, _KEPT, tenant_id) == {
+        ("qualified", "form"): 1,
+        ("lost", "chat"): 1,
+    }
+    async with committed.acquire() as conn:
+        transaction = conn.transaction()
+        await transaction.start()
+        await conn.execute("DELETE FROM lead WHERE tenant_id = $1", tenant_id)
+        await transaction.rollback()
+    assert sum((await read(committed, _KEPT, tenant_id)).values()) == 2
+    await committed.execute("DELETE FROM lead WHERE tenant_id = $1", tenant_id)
+    assert await read(committed, _KEPT, tenant_id) == {}
+
+
+async def test_writers_of_long_transactions_neither_wait_nor_deadlock_nor_lose(
+    committed: Pool, tenant_id: int
+) -> None:
+    """Each changes several kinds in an order of its own, in one transaction."""
+
+    async def write(seed: int) -> None:
+        dice = random.Random(seed)
+        for _ in range(5):
+            async with committed.acquire() as conn, conn.transaction():
+                for _ in range(5):
+                    status, source = dice.choice(STATUSES), dice.choice(SOURCES)
+                    lead_id = await make_lead(conn, tenant_id, status=status, source=source)
+                    if dice.random() < 0.5:
+                        await conn.execute(
+                            "UPDATE lead SET status = $3, score = $4 "
+                            "WHERE tenant_id = $1 AND id = $2",
+                            tenant_id, lead_id, dice.choice(STATUSES), dice.randint(0, 100),
+                        )  # fmt: skip
+                if dice.random() < 0.3:
+                    await conn.execute(
+                        "DELETE FROM lead WHERE tenant_id = $1 AND id = $2", tenant_id, lead_id
+                    )
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(write(seed) for seed in range(WRITERS)))
+    assert await read(committed, _KEPT, tenant_id) == await read(committed, _COUNTED, tenant_id)
+
+
+async def test_a_waiting_writer_does_not_hold_up_another(committed: Pool, tenant_id: int) -> None:
+    async with committed.acquire() as first, committed.acquire() as second:
+        transaction = first.transaction()
+        await transaction.start()
+        await make_lead(first, tenant_id)
+        async with asyncio.timeout(5):
+            await make_lead(second, tenant_id)
+        await transaction.commit()
+    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 2}
+
+
+async def test_reconciling_corrects_what_is_wrong_and_nothing_else(
+    committed: Pool, tenant_id: int
+) -> None:
+    await make_lead(committed, tenant_id)
+    assert await committed.fetch(sql.lead_count_reconcile, tenant_id, True) == []
+    await committed.execute("UPDATE lead_count SET n = n + 3 WHERE tenant_id = $1", tenant_id)
+    wrong: list[Any] = await committed.fetch(sql.lead_count_reconcile, tenant_id, True)
+    assert [(row["status"], row["source"]) for row in wrong] == [("new", "api")]
+    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 1}
+
+
+async def test_python_and_the_database_number_kinds_alike(pool: Pool) -> None:
+    for status, source in product(STATUSES, SOURCES):
+        number = await pool.fetchval("SELECT lead_kind($1, $2)", status, source)
+        assert list_kinds(status, source) == (number,)
+    assert list_kinds(None, None) is None
+    assert list_kinds("new") == (0, 1, 2, 3)

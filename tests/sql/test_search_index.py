@@ -1,0 +1,114 @@
+"""What search knows of a lead: folded words, one field after the other, and keys for lists."""
+
+import json
+from typing import Any
+
+import pytest
+
+from service.db import Connection, Pool
+from tests.factories import make_lead, make_tenant
+
+HOT_UPDATES = "SELECT pg_stat_get_xact_tuples_hot_updated('lead_search'::regclass)"
+
+
+@pytest.mark.parametrize(
+    ("raw", "folded"),
+    [
+        ("Sarah.Chen@AcmeCorp.com", "sarah chen acmecorp com"),
+        ("Łukasz Ångström-Çelik", "lukasz angstrom celik"),
+        ("STRASSE Straße ﬁn Ⅷ ＡＢＣ１", "strasse strasse fin viii abc1"),  # noqa: RUF001
+        ("ΣΊΣΥΦΟΣ σίσυφος", "σισυφοσ σισυφοσ"),
+        ("Нгуен Йод", "нгуен иод"),
+        ("株式会社・東京、ﾃｽﾄ", "株式会社 東京 テスト"),
+        ("박지민", "박지민"),
+        ("हिन्दी", "हिन्दी"),
+        ("Anna🎉🚀x — “y”…", "anna x y"),
+        ("100% _under_ back\\slash 'quote'", "100 under back slash quote"),
+        ("مرحبا، عالم؟", "مرحبا عالم"),
+    ],
+)
+async def test_folding_makes_alike_what_people_take_for_the_same(
+    pool: Pool, raw: str, folded: str
+) -> None:
+    assert " ".join((await pool.fetchval("SELECT search_fold($1)", raw)).split()) == folded
+    # Folding what is folded changes nothing: a question may be asked in either form.
+    again = await pool.fetchval("SELECT search_fold($1)", folded)
+    assert " ".join(again.split()) == folded
+
+
+async def describe(conn: Connection, **columns: Any) -> tuple[list[str], list[str]]:
+    """The fields and the keys that search keeps for a lead."""
+    tenant = await make_tenant(conn)
+    lead_id = await make_lead(conn, tenant.id, **columns)
+    row = await conn.fetchrow("SELECT text, keys FROM lead_search WHERE id = $1", lead_id)
+    assert row is not None
+    fields = [" ".join(field.split()) for field in row["text"].split("\1")]
+    return fields, row["keys"].split("\1")[1:]
+
+
+async def test_fields_come_in_the_order_of_match_field(conn: Connection) -> None:
+    fields, keys = await describe(
+        conn, name="Zoë", company=None, email="z@x.io", tags=["a b", "c'd"], assigned_to="u_1",
+        custom_fields={
+            "b": "one", "a": {"k": ["two", 3, None, {"deep": "four"}]}, "n": None, "t": True,
+            "s": '{"not": "json', "l": "x" * 100,
+        },
+    )  # fmt: skip
+    assert fields == ["zoe", "", "z x io", "one", "two 3 four", "", "true", "not json", "x" * 100]
+    assert keys == [
+        "#a b", "#c'd", "@u_1", ":b=one", ':a={"k":["two",3,null,{"deep":"four"}]}', ":t=true",
+        ':s={"not": "json', ":l=" + "x" * 64,
+    ]  # fmt: skip
+
+
+async def test_a_separator_in_a_value_does_not_move_the_fields(conn: Connection) -> None:
+    fields, _ = await describe(conn, name="a\1b", email="c@x.io", custom_fields={"k": "d\1e"})
+    assert fields == ["a b", "", "c x io", "d e"]
+
+
+async def test_very_long_words_and_many_fields_are_borne(conn: Connection) -> None:
+    fields, _ = await describe(
+        conn, name="㍍" * 200, email="d@x.io",
+        custom_fields={"blob": "ab1" * 5_000, **{f"k{n}": "v" for n in range(99)}},
+    )  # fmt: skip
+    assert [len(field) for field in fields[:4]] == [200, 0, 6, 200]
+    assert len(fields) == 103
+
+
+@pytest.mark.parametrize("escape", ["\\u0000", "\\ud800"])
+async def test_what_is_json_but_no_text_is_written_all_the_same(
+    conn: Connection, escape: str
+) -> None:
+    tenant = await make_tenant(conn)
+    lead_id = await make_lead(conn, tenant.id, name="Kept")
+    await conn.execute(
+        "UPDATE lead SET custom_fields = $2 WHERE id = $1", lead_id, f'{{"a": "{escape}"}}'
+    )
+    text = await conn.fetchval("SELECT text FROM lead_search WHERE id = $1", lead_id)
+    assert "kept" in text
+
+
+async def test_a_new_score_or_status_changes_the_row_of_search_in_place(conn: Connection) -> None:
+    tenant = await make_tenant(conn)
+    lead_id = await make_lead(conn, tenant.id, name="Anna", custom_fields={"a": 1})
+    before = await conn.fetchval(HOT_UPDATES)
+    await conn.execute(
+        "UPDATE lead SET score = 7, status = 'lost', custom_fields = $2 WHERE id = $1",
+        lead_id, json.dumps({"a": 1}),
+    )  # fmt: skip
+    in_place = await conn.fetchval(HOT_UPDATES) - before
+    row = await conn.fetchrow("SELECT kind, score FROM lead_search WHERE id = $1", lead_id)
+    assert row is not None
+    assert (row["kind"], row["score"], in_place) == (17, 7, 1)
+
+
+async def test_a_word_is_kept_once_and_numbers_and_short_words_not_at_all(
+    conn: Connection,
+) -> None:
+    tenant = await make_tenant(conn)
+    for n in range(3):
+        await make_lead(conn, tenant.id, email=f"m{n}@x.io", name="Anna Bergmann 12345 R2D2")
+    words = await conn.fetch(
+        "SELECT word FROM lead_word WHERE tenant_id = $1 ORDER BY word", tenant.id
+    )
+    assert [row["word"] for row in words] == ["anna", "bergmann", "r2d2"]
