@@ -75,6 +75,7 @@ _REPLAY: dict[str, Any] = {
     "onlyUndelivered": True,
     "seen": 120,
     "sent": 4,
+    "expired": 0,
     "createdAt": "2026-10-14T14:00:00.000Z",
     "finishedAt": None,
 }

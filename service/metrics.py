@@ -45,6 +45,10 @@ DELIVERIES_MISSING = Gauge(
     "Deliveries that the last reconciliation found missing or double.",
     multiprocess_mode="mostrecent",
 )
+DELIVERIES_EXPIRED = Counter(
+    "leadlog_deliveries_expired_total",
+    "Deliveries given up unsent because their events are no longer kept.",
+)
 LOST_LEASES = Counter("leadlog_lost_leases_total", "Deliveries taken back from a dead dispatcher.")
 STREAM_ENTRIES = Counter("leadlog_stream_entries_total", "Events appended to the CRM streams.")
 STREAM_LENGTH = Gauge(

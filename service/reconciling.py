@@ -27,14 +27,24 @@ class Difference(msgspec.Struct, frozen=True):
     doubled: int
 
 
+class Expired(msgspec.Struct, frozen=True):
+    """An endpoint, and how many deliveries were given up because their events were not kept."""
+
+    tenant_id: int
+    live: bool
+    endpoint_id: str
+    count: int
+
+
 class Reckoning(msgspec.Struct, frozen=True):
-    """`differences` is empty when all is well."""
+    """`differences` is empty when every delivery was made, `expired` when none was given up."""
 
     since: datetime
     upto: datetime
     endpoints: int
     expected: int
     differences: list[Difference]
+    expired: list[Expired]
 
 
 async def reconcile(conn: Connection, since: datetime | None = None) -> Reckoning:
@@ -49,12 +59,14 @@ async def reconcile(conn: Connection, since: datetime | None = None) -> Reckonin
     if any(one.missing or one.doubled for one in found):
         await asyncio.sleep(SECOND_LOOK_S)
         found = await _count(conn, since, upto)
+    expired = await conn.fetch(sql.delivery_count_expired, since, upto)
     reckoning = Reckoning(
         since=since,
         upto=upto,
         endpoints=len(found),
         expected=sum(one.expected for one in found),
         differences=[one for one in found if one.missing or one.doubled],
+        expired=[Expired(*row.values()) for row in expired],
     )
     await conn.execute(
         sql.reconciliation_insert, since, upto, reckoning.expected,

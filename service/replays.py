@@ -37,7 +37,10 @@ class ReplayRequest(Input):
 
 
 class Replay(Wire):
-    """A task to watch. `seen` counts the deliveries looked at, `sent` those made anew."""
+    """A task to watch. `seen` counts the deliveries looked at, `sent` those made anew.
+
+    `expired` counts those that could not be sent, because their events are no longer kept.
+    """
 
     id: str
     state: Literal["running", "done"]
@@ -46,6 +49,7 @@ class Replay(Wire):
     only_undelivered: bool
     seen: int
     sent: int
+    expired: int
     created_at: Moment
     finished_at: Moment | None
 

@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_timeout_s: Seconds = 10.0
     statement_timeout_s: Seconds = 10.0
     event_retention_days: Count = 30
+    webhook_hold_days: Annotated[int, Meta(ge=30)] = 90
+    """How long what waits for a paused or disabled webhook is kept."""
     webhook_timeout_s: Seconds = 15.0
     webhook_allow_private: bool = False
     """Lets webhooks go to loopback and private addresses and over plain http; for development."""

@@ -30,6 +30,7 @@ EventType = Literal[
     "lead.created", "lead.updated", "lead.qualified", "lead.converted", "lead.deleted",
     "conversation.started", "conversation.completed", "conversation.handoff", "message.received",
     "message.sent", "intent.high_value",
+    "webhook.failing", "webhook.disabled", "webhook.expired",
 ]  # fmt: skip
 Status = Literal["active", "paused", "disabled"]
 Url = Annotated[

@@ -242,11 +242,58 @@ SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, ver
     'superseded', attempts, last_status, last_error, created_at, now()
 FROM superseded;
 
+-- name: delivery_list_expired
+-- $1 days that what waits is kept: the endpoints of which something has waited longer, in whole
+-- weeks, for that is how its events are kept; `before` says where that week ends. Looks through what
+-- waits only if there is an event so old.
+SELECT e.tenant_id, e.live, e.id, c.before
+FROM (SELECT date_trunc('week', (now() - make_interval(days => $1)) AT TIME ZONE 'UTC')
+    AT TIME ZONE 'UTC' AS before) AS c
+JOIN delivery d ON d.stored_at < c.before
+JOIN endpoint e ON e.id = d.endpoint_id
+WHERE EXISTS (SELECT FROM webhook_event w WHERE w.stored_at < c.before)
+GROUP BY e.tenant_id, e.live, e.id, c.before ORDER BY e.id;
+
+-- name: delivery_expire_many
+-- $1 tenant, $2 mode, $3 endpoint, $4 before when, $5 rows at most. Finishes as failed what has
+-- waited too long: its event goes. How many, and from when to when their events came.
+WITH old AS MATERIALIZED (
+    SELECT d.id FROM delivery d
+    WHERE d.tenant_id = $1 AND d.live = $2 AND d.endpoint_id = $3 AND d.stored_at < $4
+      AND d.leased_until IS NULL
+    ORDER BY d.id LIMIT $5 FOR UPDATE SKIP LOCKED
+), expired AS (
+    DELETE FROM delivery d USING old o WHERE d.tenant_id = $1 AND d.live = $2 AND d.id = o.id
+    RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
+        d.version, d.cause, d.attempts, d.last_status, d.created_at
+), filed AS (
+    INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type,
+        lead_id, version, cause, outcome, attempts, last_status, last_error, created_at,
+        finished_at)
+    SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
+        'failed', attempts, last_status, 'event_expired', created_at, now()
+    FROM expired
+)
+SELECT count(*) AS count, min(stored_at) AS since, max(stored_at) AS until FROM expired;
+
+-- name: delivery_count_expired
+-- $1 since, $2 until: the endpoints of which deliveries expired in between, and how many.
+SELECT e.tenant_id, e.live, e.id, x.count
+FROM endpoint e CROSS JOIN LATERAL (
+    SELECT count(*) AS count FROM delivery_final f
+    WHERE f.tenant_id = e.tenant_id AND f.live = e.live AND f.endpoint_id = e.id
+      AND f.outcome = 'failed' AND f.outcome <> 'delivered' AND f.last_error = 'event_expired'
+      AND f.finished_at >= $1 AND f.finished_at < $2
+) AS x
+WHERE x.count > 0 ORDER BY e.id;
+
 -- name: delivery_list
 -- $1 tenant, $2 mode, $3 endpoint, $4 state or null (all), $5 and $6 created_at and id to go on
--- before, or null, $7 rows. Newest first. Held is what waits for an endpoint that is not active.
+-- before, or null, $7 rows. Newest first. Held is what waits for an endpoint that is not active. An
+-- event about a webhook has no lead.
 WITH unfinished AS (
-    SELECT d.id, d.event_id, d.type, d.lead_id, d.cause,
+    SELECT d.id, d.event_id, d.type,
+        CASE WHEN d.type NOT LIKE 'webhook.%' THEN d.lead_id END AS lead_id, d.cause,
         CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
         d.last_status, d.last_error, d.due_at, d.created_at, NULL::timestamptz AS finished_at
     FROM endpoint e
@@ -256,7 +303,8 @@ WITH unfinished AS (
       AND ($5::timestamptz IS NULL OR (d.created_at, d.id) < ($5, $6::bigint))
     ORDER BY d.created_at DESC, d.id DESC LIMIT $7
 ), finished AS (
-    SELECT f.id, f.event_id, f.type, f.lead_id, f.cause, f.outcome AS state, f.attempts,
+    SELECT f.id, f.event_id, f.type,
+        CASE WHEN f.type NOT LIKE 'webhook.%' THEN f.lead_id END, f.cause, f.outcome AS state, f.attempts,
         f.last_status, f.last_error, NULL::timestamptz AS due_at, f.created_at, f.finished_at
     FROM unnest(ARRAY['delivered', 'failed', 'cancelled', 'superseded']) AS o (outcome)
     CROSS JOIN LATERAL (
@@ -275,14 +323,17 @@ ORDER BY d.created_at DESC, d.id DESC LIMIT $7;
 
 -- name: delivery_get
 -- $1 tenant, $2 mode, $3 endpoint, $4 id. No row: there is none.
-SELECT d.id, d.event_id, d.type, d.lead_id, d.cause,
+SELECT d.id, d.event_id, d.type,
+    CASE WHEN d.type NOT LIKE 'webhook.%' THEN d.lead_id END AS lead_id, d.cause,
     CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
     d.last_status, d.last_error, iso_ms(d.due_at) AS due_at, iso_ms(d.created_at) AS created_at,
     NULL AS finished_at
 FROM endpoint e JOIN delivery d ON d.endpoint_id = e.id
 WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 AND d.id = $4
 UNION ALL
-SELECT f.id, f.event_id, f.type, f.lead_id, f.cause, f.outcome, f.attempts, f.last_status,
+SELECT f.id, f.event_id, f.type,
+    CASE WHEN f.type NOT LIKE 'webhook.%' THEN f.lead_id END, f.cause, f.outcome, f.attempts,
+    f.last_status,
     f.last_error, NULL, iso_ms(f.created_at), iso_ms(f.finished_at)
 FROM delivery_final f
 WHERE f.tenant_id = $1 AND f.live = $2 AND f.endpoint_id = $3 AND f.id = $4;

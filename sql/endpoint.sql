@@ -85,10 +85,21 @@ UPDATE endpoint_health SET closed_until = greatest(closed_until, now() + make_in
 WHERE endpoint_id = $1;
 
 -- name: endpoint_disable
--- $1 endpoint, $2 why. What waits for it is held. No row: it was not active.
-UPDATE endpoint SET status = 'disabled', status_reason = $2, updated_at = now_ms()
-WHERE id = $1 AND status = 'active'
-RETURNING id;
+-- $1 endpoint, $2 why, $3 id of the event that says so. What waits for it is held. No row: it was
+-- not active.
+WITH disabled AS (
+    UPDATE endpoint e SET status = 'disabled', status_reason = $2, updated_at = now_ms(),
+        version = e.version + 1
+    WHERE e.id = $1 AND e.status = 'active'
+    RETURNING e AS row
+), logged AS (
+    INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
+    SELECT lead_shard((d.row).id), (d.row).tenant_id, (d.row).live, (d.row).id, (d.row).version, $3,
+        'webhook.disabled', 'dispatcher', (d.row).updated_at, row_to_json(ROW(
+            webhook_show(d.row, h), (d.row).version, 'dispatcher')::webhook_event_data)
+    FROM disabled d JOIN endpoint_health h ON h.endpoint_id = (d.row).id
+)
+SELECT (row).id FROM disabled;
 
 -- name: endpoint_update
 -- In a transaction that has closed the gate, see fanout_gate_close.
@@ -146,23 +157,76 @@ SELECT tenant_id, live, id, $4, now_ms() FROM endpoint
 RETURNING iso_ms((SELECT max(a.expires_at) FROM aged a)) AS previous_expires_at;
 
 -- name: endpoint_warn_failing
--- Endpoints without a success for half, and again for four fifths, of the five days after which
--- endpoint_disable_failing ends it.
-UPDATE endpoint_health h SET warned = w.percent
-FROM (VALUES (50, interval '60 hours'), (80, interval '96 hours')) AS w (percent, span), endpoint e
-WHERE h.failing_since < now() - w.span AND h.warned < w.percent AND h.failures >= 20
-  AND NOT (w.percent = 50 AND h.failing_since < now() - interval '96 hours')
-  AND e.id = h.endpoint_id AND e.status = 'active'
-RETURNING e.tenant_id, e.id, iso_ms(h.failing_since) AS failing_since, h.failures, h.warned;
+-- $1 ids of events, as many endpoints at the most. Endpoints without a success for half, and again
+-- for four fifths, of the five days after which endpoint_disable_failing ends it.
+WITH due AS MATERIALIZED (
+    SELECT e.id, w.percent, row_number() OVER (ORDER BY e.id) AS place
+    FROM (
+        SELECT h.endpoint_id, max(t.percent) AS percent
+        FROM endpoint_health h
+        JOIN (VALUES (50, interval '60 hours'), (80, interval '96 hours')) AS t (percent, span)
+            ON h.failing_since < now() - t.span
+        WHERE h.failures >= 20 AND h.warned < t.percent
+        GROUP BY h.endpoint_id
+    ) AS w JOIN endpoint e ON e.id = w.endpoint_id AND e.status = 'active'
+    ORDER BY e.id LIMIT cardinality($1::text[])
+), counted AS (
+    UPDATE endpoint e SET version = e.version + 1 FROM due d
+    WHERE e.id = d.id AND e.status = 'active'
+    RETURNING e AS row, d.percent, d.place
+), warned AS (
+    UPDATE endpoint_health h SET warned = c.percent FROM counted c
+    WHERE h.endpoint_id = (c.row).id
+    RETURNING h AS health, c.row, c.percent, c.place
+), logged AS (
+    INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
+    SELECT lead_shard((w.row).id), (w.row).tenant_id, (w.row).live, (w.row).id, (w.row).version,
+        ($1::text[])[w.place], 'webhook.failing', 'dispatcher', now_ms(), row_to_json(ROW(
+            webhook_show(w.row, w.health), (w.row).version, 'dispatcher')::webhook_event_data)
+    FROM warned w
+)
+SELECT (row).tenant_id, (row).id, iso_ms((health).failing_since) AS failing_since,
+    (health).failures, percent
+FROM warned;
 
 -- name: endpoint_disable_failing
--- Endpoints without a success for five days and at least 20 failures.
-UPDATE endpoint e SET status = 'disabled', updated_at = now_ms(),
-    status_reason = 'No delivery has succeeded for five days.'
-FROM endpoint_health h
-WHERE h.endpoint_id = e.id AND e.status = 'active' AND h.failures >= 20
-  AND h.failing_since < now() - interval '5 days'
-RETURNING e.tenant_id, e.id, e.status_reason;
+-- $1 ids of events, as many endpoints at the most: those without a success for five days and with
+-- at least 20 failures.
+WITH due AS MATERIALIZED (
+    SELECT e.id, row_number() OVER (ORDER BY e.id) AS place
+    FROM endpoint_health h JOIN endpoint e ON e.id = h.endpoint_id AND e.status = 'active'
+    WHERE h.failures >= 20 AND h.failing_since < now() - interval '5 days'
+    ORDER BY e.id LIMIT cardinality($1::text[])
+), disabled AS (
+    UPDATE endpoint e SET status = 'disabled', updated_at = now_ms(), version = e.version + 1,
+        status_reason = 'No delivery has succeeded for five days.'
+    FROM due d WHERE e.id = d.id AND e.status = 'active'
+    RETURNING e AS row, d.place
+), logged AS (
+    INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
+    SELECT lead_shard((d.row).id), (d.row).tenant_id, (d.row).live, (d.row).id, (d.row).version,
+        ($1::text[])[d.place], 'webhook.disabled', 'dispatcher', (d.row).updated_at,
+        row_to_json(ROW(
+            webhook_show(d.row, h), (d.row).version, 'dispatcher')::webhook_event_data)
+    FROM disabled d JOIN endpoint_health h ON h.endpoint_id = (d.row).id
+)
+SELECT (row).tenant_id, (row).id, (row).status_reason FROM disabled;
+
+-- name: endpoint_log_expiry
+-- $1 tenant, $2 mode, $3 endpoint, $4 id of the event, $5 how many deliveries expired, $6 and $7
+-- from when to when their events came; in the transaction that finishes them. No row: it is gone.
+WITH counted AS (
+    UPDATE endpoint e SET version = e.version + 1
+    WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
+    RETURNING e AS row
+)
+INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
+SELECT lead_shard((c.row).id), (c.row).tenant_id, (c.row).live, (c.row).id, (c.row).version, $4,
+    'webhook.expired', 'janitor', now_ms(), row_to_json(ROW(webhook_show(c.row, h),
+        ROW($5::bigint, iso_ms($6), iso_ms($7))::webhook_expiry, (c.row).version, 'janitor'
+    )::webhook_expired_data)
+FROM counted c JOIN endpoint_health h ON h.tenant_id = $1 AND h.live = $2 AND h.endpoint_id = $3
+RETURNING event_id;
 
 -- name: endpoint_reconcile
 -- $1 since, $2 until: for each endpoint that events in between were for, how many there were, of

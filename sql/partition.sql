@@ -3,7 +3,8 @@
 -- partitions whose week has passed so long ago, oldest first, with the statements that take each
 -- away: `detach` (null: it is detached already; a detachment that was cut short is finished) and
 -- `remove`. One that a reader may still need is not listed: outbox up to the slowest reader, and
--- tick up to the tick on which it stands, which it needs however long nothing has happened.
+-- tick up to the tick on which it stands, which it needs however long nothing has happened. Nor is
+-- one that holds an event which a delivery waits to send; see delivery_expire_many.
 WITH standing AS (
     SELECT r.tick, r.tick >= n.tick AS is_current, coalesce(
         (SELECT t.at FROM tick t WHERE t.tick = r.tick LIMIT 1), '-infinity') AS at
@@ -34,6 +35,9 @@ SELECT name,
     END AS detach,
     format('DROP TABLE %I', name) AS remove
 FROM part WHERE ends_at + keep < now() AND ends_at <= unneeded_before
+  AND (table_name <> 'webhook_event' OR NOT EXISTS (
+      SELECT FROM delivery d
+      WHERE d.stored_at < part.ends_at AND d.stored_at >= part.ends_at - interval '7 days'))
 ORDER BY ends_at, name;
 
 -- name: partition_list_missing

@@ -5,20 +5,20 @@ INSERT INTO replay (tenant_id, live, id, endpoint_id, since, until, only_undeliv
     at_created_at, created_at)
 VALUES ($1, $2, $3, $4, $5, least(coalesce($6, now_ms()), now_ms()), $7, $5, now_ms())
 ON CONFLICT (endpoint_id) WHERE state = 'running' DO NOTHING
-RETURNING id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent,
+RETURNING id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent, expired,
     iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at;
 
 -- name: replay_get
 -- $1 tenant, $2 mode, $3 endpoint, $4 id.
-SELECT id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent,
+SELECT id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent, expired,
     iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at
 FROM replay WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4;
 
 -- name: replay_advance_one
 -- $1 rows at most, $2 replayed deliveries that may wait per endpoint. The next part of a running
 -- replay: what was finished for other reasons than a replay, a resend or a test goes out again, in
--- its old order. In one statement, so that it is exact wherever it is broken off. No row: there is
--- nothing to do now.
+-- its old order. What cannot, because its event is no longer kept, is counted as expired. In one
+-- statement, so that it is exact wherever it is broken off. No row: there is nothing to do now.
 WITH job AS MATERIALIZED (
     SELECT r.* FROM replay r
     WHERE r.state = 'running' AND $2 > (
@@ -35,24 +35,28 @@ WITH job AS MATERIALIZED (
           AND (x.created_at, x.id) > (j.at_created_at, j.at_id) AND x.created_at < j.until
         ORDER BY x.created_at, x.id LIMIT $1
     ) AS f
-), made AS (
-    INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id,
-        version, cause, yields, due_at, created_at)
-    SELECT p.tenant_id, p.live, p.endpoint_id, p.event_id, p.stored_at, p.type, p.lead_id,
-        p.version, 'replay', true, now(), now()
+), wanted AS MATERIALIZED (
+    SELECT p.*, e.event_id IS NULL AS is_expired
     FROM page p
-    JOIN webhook_event e ON e.stored_at = p.stored_at AND e.event_id = p.event_id
+    LEFT JOIN webhook_event e ON e.stored_at = p.stored_at AND e.event_id = p.event_id
     WHERE p.cause = 'event' AND p.outcome <> 'superseded' AND NOT (p.only_undelivered AND EXISTS (
         SELECT FROM delivery_final g WHERE g.tenant_id = p.tenant_id AND g.live = p.live
           AND g.endpoint_id = p.endpoint_id AND g.event_id = p.event_id
           AND g.outcome = 'delivered'))
-    ORDER BY p.created_at, p.id
+), made AS (
+    INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id,
+        version, cause, yields, due_at, created_at)
+    SELECT w.tenant_id, w.live, w.endpoint_id, w.event_id, w.stored_at, w.type, w.lead_id,
+        w.version, 'replay', true, now(), now()
+    FROM wanted w WHERE NOT w.is_expired
+    ORDER BY w.created_at, w.id
     RETURNING id
 ), counted AS (
-    SELECT (SELECT count(*) FROM page) AS seen, (SELECT count(*) FROM made) AS sent
+    SELECT (SELECT count(*) FROM page) AS seen, (SELECT count(*) FROM made) AS sent,
+        (SELECT count(*) FROM wanted w WHERE w.is_expired) AS expired
 )
 UPDATE replay r SET
-    seen = r.seen + c.seen, sent = r.sent + c.sent,
+    seen = r.seen + c.seen, sent = r.sent + c.sent, expired = r.expired + c.expired,
     at_created_at = coalesce(last.created_at, r.at_created_at), at_id = coalesce(last.id, r.at_id),
     state = CASE WHEN c.seen < $1 THEN 'done' ELSE 'running' END,
     finished_at = CASE WHEN c.seen < $1 THEN now_ms() END

@@ -17,8 +17,14 @@ import msgspec
 
 import sql
 from service.db import DATABASE_AWAY
+from service.ids import make_id
 from service.logs import get_logger
-from service.metrics import DELIVERY_ATTEMPTS, DELIVERY_SECONDS, STALE_SETTLEMENTS
+from service.metrics import (
+    DELIVERIES_EXPIRED,
+    DELIVERY_ATTEMPTS,
+    DELIVERY_SECONDS,
+    STALE_SETTLEMENTS,
+)
 from service.secretbox import make_box
 from service.wakeups import Topic
 from workers.egress import open_session
@@ -184,6 +190,7 @@ class Dispatcher:
         session: aiohttp.ClientSession, target: Target, claim: Claim
     ) -> tuple[Attempt, Verdict]:
         if claim.body is None:
+            DELIVERIES_EXPIRED.inc()
             return Attempt(datetime.now(UTC), error="event_expired"), Verdict("failed")
         body = make_thin(claim.body) if target.thin else claim.body
         attempt = await send(session, target, claim.event_id, claim.number, body)
@@ -195,11 +202,12 @@ class Dispatcher:
         """What an answer means for the lane; in the database before the delivery is due again."""
         lane, now = self._lanes[target.id], time.monotonic()
         pause_s = verdict.pause_lane_s
-        if attempt.error is None:
-            lane.note_success(now)
-        elif verdict.disable is not None:
-            if await self._shop.pool.fetchval(sql.endpoint_disable, target.id, verdict.disable):
+        if verdict.disable is not None:
+            whose = target.id, verdict.disable, make_id("evt")
+            if await self._shop.pool.fetchval(sql.endpoint_disable, *whose):
                 log.warning("endpoint.disabled", endpoint_id=target.id, reason=verdict.disable)
+        elif attempt.error is None:
+            lane.note_success(now)
         else:
             status = attempt.status or SERVER_ERROR
             opened_s = lane.note_failure(

@@ -7,6 +7,8 @@ from workers.reader import Reader
 from workers.summaries import summarise
 
 DELETED = "lead.deleted"
+WEBHOOK = "webhook."
+"""So begin the types of events that are about no lead."""
 
 
 class Historian(Reader):
@@ -14,6 +16,7 @@ class Historian(Reader):
 
     async def apply(self, conn: Connection, events: list[Event]) -> None:
         """Adds an entry for each event; takes away those of leads that are deleted."""
+        events = [event for event in events if not event.type.startswith(WEBHOOK)]
         gone = {_to_key(event) for event in events if event.type == DELETED}
         # A deleted lead has no later event, so what it has in this window goes too.
         filed = [event for event in events if _to_key(event) not in gone]

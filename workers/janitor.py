@@ -7,6 +7,7 @@ from service.db import Pool, create_pool
 from service.logs import get_logger
 from service.metrics import JANITOR_WARNINGS, PARTITIONS_DROPPED
 from service.wakeups import Topic
+from workers.expiry import expire_held
 from workers.slices import Workshop
 
 ROUND_S = 60.0
@@ -32,6 +33,7 @@ class Janitor:
         made = await self._shop.pool.fetchval(sql.partition_create_all)
         if made:
             log.info("partitions.made", count=made)
+        await expire_held(self._shop.pool, self._shop.settings.webhook_hold_days)
         await self._drop_expired()
         await self._warn()
         return 0

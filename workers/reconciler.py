@@ -34,6 +34,11 @@ class Reconciler:
                 endpoint_id=one.endpoint_id, expected=one.expected, missing=one.missing,
                 doubled=one.doubled,
             )  # fmt: skip
+        for gone in found.expired:
+            log.error(
+                "deliveries.expired", tenant_id=gone.tenant_id, live=gone.live,
+                endpoint_id=gone.endpoint_id, count=gone.count,
+            )  # fmt: skip
         log.info("deliveries.reconciled", endpoints=found.endpoints, expected=found.expected)
         return 0
 

@@ -21,6 +21,8 @@ THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILA
 FINAL_ERRORS = frozenset({"blocked_address", "invalid_url"})
 """No retry mends these; they are shown, and the endpoint's owner must act."""
 
+ASKED = "it asked for that"
+
 
 class Profile(msgspec.Struct, frozen=True):
     """Delays after the first, second, … failed attempt (the last one repeats), and the budget."""
@@ -67,10 +69,10 @@ def judge(
 ) -> Verdict:
     """`attempts` counts this one; `left_s` is what is left of the budget, None if untouched."""
     if answer.error is None:
-        return Verdict("delivered")
+        return Verdict("delivered", disable=ASKED if answer.control == "disable" else None)
     left_s = profile.budget_s if left_s is None else left_s
     if answer.status == HTTPStatus.GONE or answer.control == "disable":
-        reason = "it answered 410" if answer.status == HTTPStatus.GONE else "it asked for that"
+        reason = "it answered 410" if answer.status == HTTPStatus.GONE else ASKED
         return Verdict("retry", budget_s=left_s, disable=reason)
     if answer.error in FINAL_ERRORS or answer.control == "abort-message":
         return Verdict("failed")

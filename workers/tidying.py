@@ -2,12 +2,14 @@
 
 import sql
 from service.db import Pool
+from service.ids import make_id
 from service.logs import get_logger
 from service.metrics import LOST_LEASES
 
 ROWS = 1000
 MAX_LOST_LEASES = 5
 """A delivery whose leases ran out so often kills whoever sends it: it is given up."""
+EVENTS_AT_ONCE = 20
 log = get_logger("dispatcher")
 
 
@@ -37,14 +39,18 @@ async def save_health(pool: Pool, tallies: list[tuple[str, bool, int, int]]) -> 
 
 
 async def judge_failing(pool: Pool) -> None:
-    """Tells the operator of endpoints that fail for days, and disables them in the end."""
-    for row in await pool.fetch(sql.endpoint_warn_failing):
+    """Tells of endpoints that fail for days, and disables them in the end; events say both."""
+    for row in await pool.fetch(sql.endpoint_warn_failing, _make_event_ids()):
         log.warning(
             "endpoint.failing", endpoint_id=row["id"], tenant_id=row["tenant_id"],
-            failing_since=row["failing_since"], failures=row["failures"], percent=row["warned"],
+            failing_since=row["failing_since"], failures=row["failures"], percent=row["percent"],
         )  # fmt: skip
-    for row in await pool.fetch(sql.endpoint_disable_failing):
+    for row in await pool.fetch(sql.endpoint_disable_failing, _make_event_ids()):
         log.warning(
             "endpoint.disabled", endpoint_id=row["id"], tenant_id=row["tenant_id"],
             reason=row["status_reason"],
         )  # fmt: skip
+
+
+def _make_event_ids() -> list[str]:
+    return [make_id("evt") for _ in range(EVENTS_AT_ONCE)]

@@ -50,6 +50,8 @@ class Crm:
 
     def apply(self, entry: dict[str, str], event: dict[str, Any]) -> None:
         """Brings one event over; raise if it fails, and it comes again after a restart."""
+        if entry["type"].startswith("webhook."):  # about a subscriber of Leadlog's, not a lead
+            return
         lead = event["data"].get("lead")
         action = "note" if lead is None else "upsert"  # a conversation is a note on its lead
         if entry["type"] == "lead.deleted":

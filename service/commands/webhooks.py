@@ -36,6 +36,11 @@ def reconcile(hours: Hours = 3.0) -> None:
             f"{one.endpoint_id} of tenant {one.tenant_id}: {one.expected} expected, "
             f"{one.missing} missing, {one.doubled} double"
         )
+    for gone in found.expired:
+        typer.echo(
+            f"{gone.endpoint_id} of tenant {gone.tenant_id}: {gone.count} deliveries were given up "
+            "unsent, for their events are no longer kept"
+        )
     if found.differences:
         raise typer.Exit(EXIT_DIFFERENT)
     typer.echo("Nothing is missing, nothing is double.")

@@ -45,6 +45,9 @@ OF_ALL_TENANTS = {
     "lead_word_sweep_take": "the sweep through all tenants' words; what it does names each",
     "lead_word_sweep_advance": "as lead_word_sweep_take",
     "lead_count_next": "as lead_word_sweep_take",
+    "delivery_list_expired": "the janitor looks for what has waited too long, of all tenants",
+    "delivery_count_expired": "the operator's count over all tenants, each under its own",
+    "partition_list_expired": "a week of events is kept if a delivery of any tenant waits for it",
     "replay_advance_one": "carries on the oldest replay of any tenant, by what its row says",
 }
 _STATEMENT_END = re.compile(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis.asyncio
@@ -14,10 +13,10 @@ from service.db import Connection, Pool, create_pool
 from service.settings import Settings
 from service.wakeups import Wakeups
 from tests.cluster import Cluster
+from tests.partitions import add_partition, exists, week_of
 from workers.janitor import Janitor
 from workers.slices import Workshop
 
-WEEK = timedelta(days=7)
 WARNINGS = ("partition.missing", "reader.late", "transaction.old")
 
 
@@ -30,26 +29,6 @@ async def shop(
         settings = replace(settings, database_url=dsn)
         async with await create_pool(settings, "tests") as pool:
             yield Workshop(settings, pool, redis_client, Wakeups(redis_client), "tests")
-
-
-def week_of(days_ago: float) -> datetime:
-    """The Monday of the week that many days ago."""
-    day = datetime.now(UTC) - timedelta(days=days_ago)
-    return (day - timedelta(days=day.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-async def add_partition(pool: Pool, table: str, days_ago: float) -> str:
-    week = week_of(days_ago)
-    name = f"{table}_{week:%Y%m%d}"
-    await pool.execute(
-        f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{week}') TO ('{week + WEEK}')"
-    )
-    return name
-
-
-async def exists(pool: Pool, name: str) -> bool:
-    found: bool = await pool.fetchval("SELECT to_regclass($1) IS NOT NULL", name)
-    return found
 
 
 async def hold(conn: Connection, table: str) -> None:
