@@ -105,7 +105,7 @@ def _check_host(parts: SplitResult, private: bool) -> str:
     if "[" in parts.netloc:
         _check_literal(host, private)
         return host
-    try:  # as aiohttp will read it: full-width digits become digits
+    try:  # as workers/places.py will read it: full-width digits become digits
         host = idna.encode(host, uts46=True).decode() if not host.isascii() else host
     except idna.IDNAError:
         raise TargetError("does not name a valid host") from None

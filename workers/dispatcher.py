@@ -12,7 +12,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import aiohttp
 import msgspec
 
 import sql
@@ -27,11 +26,11 @@ from service.metrics import (
 )
 from service.secretbox import make_box
 from service.wakeups import Topic
-from workers.egress import open_session
+from workers.connections import Connections
 from workers.lane import MAX_IN_FLIGHT, MAX_YIELDING, Lanes
 from workers.payload import make_thin
 from workers.retry import PROFILES, Answer, Verdict, judge
-from workers.sender import Attempt, Target, make_traces, send
+from workers.sender import Attempt, Target, send
 from workers.settling import UNSETTLED, Settlement, Settler
 from workers.slices import Workshop
 from workers.targets import TargetBook
@@ -80,7 +79,7 @@ class Dispatcher:
         self._flights: dict[asyncio.Task[None], Claim] = {}
         self._yielding = 0
         self._settler = Settler(shop.pool)
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(private=shop.settings.webhook_allow_private)
         self._book: TargetBook | None = None
         self._due: list[str] = []
         self._list_at = 0.0
@@ -145,9 +144,6 @@ class Dispatcher:
         if self._book is None:
             settings = self._shop.settings
             self._book = TargetBook(self._shop.pool, make_box(settings), settings.webhook_timeout_s)
-        if self._session is None:
-            private = self._shop.settings.webhook_allow_private
-            self._session = open_session(private=private, traces=[make_traces()])
         targets = await self._book.get_many(claim.endpoint_id for claim in claims)
         now = time.monotonic()
         unsendable = []
@@ -160,14 +156,14 @@ class Dispatcher:
             lane.learn(target.rate_limit, target.trips, now)
             lane.begin(claim.token, now)
             self._yielding += claim.yields
-            flight = asyncio.create_task(self._fly(self._session, target, claim))
+            flight = asyncio.create_task(self._fly(target, claim))
             self._flights[flight] = claim
             flight.add_done_callback(self._flights.pop)
         await self._give_back(unsendable)
 
-    async def _fly(self, session: aiohttp.ClientSession, target: Target, claim: Claim) -> None:
+    async def _fly(self, target: Target, claim: Claim) -> None:
         try:
-            attempt, verdict = await self._attempt(session, target, claim)
+            attempt, verdict = await self._attempt(target, claim)
             await self._follow(target, attempt, verdict)
             settled = await self._settler.settle(
                 Settlement(claim.id, claim.token, claim.number, target, attempt, verdict)
@@ -185,15 +181,12 @@ class Dispatcher:
             self._yielding -= claim.yields
             self._shop.wakeups.wake_here("delivery")
 
-    @staticmethod
-    async def _attempt(
-        session: aiohttp.ClientSession, target: Target, claim: Claim
-    ) -> tuple[Attempt, Verdict]:
+    async def _attempt(self, target: Target, claim: Claim) -> tuple[Attempt, Verdict]:
         if claim.body is None:
             DELIVERIES_EXPIRED.inc()
             return Attempt(datetime.now(UTC), error="event_expired"), Verdict("failed")
         body = make_thin(claim.body) if target.thin else claim.body
-        attempt = await send(session, target, claim.event_id, claim.number, body)
+        attempt = await send(self._connections, target, claim.event_id, claim.number, body)
         answer = Answer(attempt.status, attempt.error, attempt.retry_after, attempt.control)
         profile = PROFILES[target.retry]
         return attempt, judge(answer, profile, claim.number, claim.left_s, datetime.now(UTC))
@@ -240,8 +233,7 @@ class Dispatcher:
             with suppress(*DATABASE_AWAY):
                 await save_health(self._shop.pool, self._lanes.take_tallies())
         finally:
-            if self._session is not None:
-                await self._session.close()
+            await self._connections.close()
 
 
 def _report(

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from aiohttp.abc import ResolveResult
+from aiohappyeyeballs import AddrInfoType
 
 from tests.receiver import Receiver, run_receiver
-from workers.egress import BlockedDialError, GuardedResolver, open_session
-from workers.sender import Attempt, Target, make_traces, send
+from workers.connections import Connections
+from workers.egress import BlockedDialError, GuardedResolver
+from workers.sender import Attempt, Target, send
 
 
 class ScriptedResolver(GuardedResolver):
@@ -20,25 +21,21 @@ class ScriptedResolver(GuardedResolver):
         self.answers = list(answers)
         self.asked = 0
 
-    async def look_up(self, host: str, port: int, _: socket.AddressFamily) -> list[ResolveResult]:
+    async def look_up(self, _: str, port: int) -> list[AddrInfoType]:
         self.asked += 1
         addresses = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return [
-            ResolveResult(
-                hostname=host, host=address, port=port, proto=0, flags=0,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-            )
-            for address in addresses
-        ]  # fmt: skip
+        return [info for address in addresses for info in make_infos(address, port)]
+
+
+def make_infos(address: str, port: int) -> list[AddrInfoType]:
+    return list(socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
 
 
 class TrustingResolver(ScriptedResolver):
     """What an attacker would like: the check on names passes whatever it is shown."""
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return await self.look_up(host, port, family)
+    async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
+        return await self.look_up(host, port)
 
 
 @pytest.fixture
@@ -49,12 +46,11 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 async def visit(url: str, resolver: GuardedResolver | None, *, private: bool = False) -> Attempt:
     target = Target(1, True, "wh_1", url, (b"k" * 24,), {}, 5.0, False, "standard", None, 0)
-    async with open_session(private=private, resolver=resolver, traces=[make_traces()]) as session:
-        try:
-            return await send(session, target, "evt_1", 1, b"{}")
-        finally:
-            if resolver is not None:
-                await resolver.close()
+    connections = Connections(private=private, resolver=resolver)
+    try:
+        return await send(connections, target, "evt_1", 1, b"{}")
+    finally:
+        await connections.close()
 
 
 @pytest.mark.parametrize(
@@ -96,10 +92,10 @@ async def test_a_resolver_that_changes_its_answer_gains_nothing(receiver: Receiv
     assert (attempt.error, resolver.asked) == ("blocked_address", 1)
     assert receiver.received == []
     changing = ScriptedResolver(["8.8.8.8"], ["127.0.0.1"])
-    assert [answer["host"] for answer in await changing.resolve("rebind.test", 80)] == ["8.8.8.8"]
+    assert [info[4][0] for info in await changing.resolve("rebind.test", 80)] == ["8.8.8.8"]
     with pytest.raises(BlockedDialError):
         await changing.resolve("rebind.test", 80)
-    await changing.close()
+    changing.close()
 
 
 async def test_proxies_of_the_environment_are_not_used(
