@@ -5,6 +5,7 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,12 +15,13 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import sql
+from service import idempotency
 from service.auth import Authenticator
 from service.db import DATABASE_AWAY, Pool, create_pool
 from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
 from service.docs_page import Page, render_page
 from service.edge import Edge
-from service.errors import Conflict, NotFound, Unprocessable
+from service.errors import Conflict, NotFound, PreconditionFailed, Unprocessable
 from service.events import MAX_WAIT_S, EventPage, EventQuery
 from service.feed import Feed
 from service.handlers import (
@@ -54,19 +56,19 @@ TOUCH_KEYS_EVERY_S = 5.0
 # fmt: off
 API = [
     Operation(method="POST", path="/leads", handler=leads.capture_lead, scope="write",
-              summary="Create a lead", body=NewLead, reply=Lead, status=201,
-              errors=(Conflict, Unprocessable)),
+              summary="Create a lead", body=NewLead, reply=Lead, status=201, keeps_answer=True,
+              has_etag=True, errors=(Conflict, Unprocessable)),
     Operation(method="GET", path="/leads", handler=lead_lists.list_leads, scope="read",
               summary="List leads", query=ListQuery, reply=LeadPage, errors=(Unprocessable,)),
     Operation(method="GET", path="/leads/search", handler=lead_lists.search_leads, scope="read",
               summary="Search leads", query=SearchQuery, reply=SearchPage),
     Operation(method="GET", path="/leads/{id}", handler=leads.get_lead, scope="read",
-              summary="Get one lead", reply=LeadDetail),
+              summary="Get one lead", reply=LeadDetail, has_etag=True),
     Operation(method="PATCH", path="/leads/{id}", handler=leads.update_lead, scope="write",
-              summary="Change a lead", body=LeadPatch, reply=Lead,
-              errors=(Conflict, Unprocessable)),
+              summary="Change a lead", body=LeadPatch, reply=Lead, keeps_answer=True,
+              has_etag=True, errors=(Conflict, PreconditionFailed, Unprocessable)),
     Operation(method="DELETE", path="/leads/{id}", handler=leads.delete_lead, scope="admin",
-              summary="Delete a lead", status=204),
+              summary="Delete a lead", status=204, errors=(PreconditionFailed,)),
     Operation(method="GET", path="/leads/{id}/score", handler=scores.get_score, scope="read",
               summary="Why a lead has its score", reply=LeadScore),
     Operation(method="GET", path="/events", handler=events.list_events, scope="read",
@@ -74,17 +76,17 @@ API = [
               reply=EventPage, may_wait_s=MAX_WAIT_S),
     Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
               summary="Create an API key", body=KeyRequest, reply=NewKey, status=201,
-              errors=(Unprocessable,)),
+              shows_secret=True, errors=(Unprocessable,)),
     Operation(method="GET", path="/api-keys", handler=keys.list_api_keys, scope="admin",
               summary="List API keys", reply=KeyList),
     Operation(method="DELETE", path="/api-keys/{id}", handler=keys.revoke_api_key, scope="admin",
               summary="Revoke an API key", status=204),
     Operation(method="POST", path="/api-keys/{id}/rotate", handler=keys.rotate_api_key,
               scope="admin", summary="Rotate an API key", body=KeyRotation, reply=NewKey,
-              status=201),
+              status=201, shows_secret=True),
     Operation(method="POST", path="/webhooks", handler=webhooks.create_webhook, scope="admin",
               summary="Create a webhook", body=NewEndpoint, reply=CreatedEndpoint, status=201,
-              errors=(Unprocessable,)),
+              shows_secret=True, errors=(Unprocessable,)),
     Operation(method="GET", path="/webhooks", handler=webhooks.list_webhooks, scope="admin",
               summary="List webhooks", reply=EndpointList),
     Operation(method="GET", path="/webhooks/{id}", handler=webhooks.get_webhook, scope="admin",
@@ -97,7 +99,7 @@ API = [
     Operation(method="POST", path="/webhooks/{id}/rotate-secret",
               handler=webhooks.rotate_webhook_secret, scope="admin",
               summary="Make a new secret; the old one signs beside it for 24 hours",
-              reply=RotatedSecret),
+              reply=RotatedSecret, shows_secret=True),
     Operation(method="POST", path="/webhooks/{id}/test", handler=deliveries.test_webhook,
               scope="admin", summary="Send a test event", reply=DeliveryStarted, status=202,
               errors=(Conflict,)),
@@ -183,7 +185,9 @@ def describe_api(settings: Settings) -> tuple[bytes, Page]:
 def _make_routes(operations: list[Operation], prefix: str) -> list[Route]:
     by_path: defaultdict[str, list[Operation]] = defaultdict(list)
     for operation in operations:
-        by_path[operation.path].append(operation)
+        once = operation.method in idempotency.METHODS
+        handler = idempotency.do_once(operation) if once else operation.handler
+        by_path[operation.path].append(replace(operation, handler=handler))
     return [Route(prefix + path, Resource(found)) for path, found in by_path.items()]
 
 

@@ -6,8 +6,8 @@ all who wait. Each caller gets its own result or its own error.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Generic, TypeAlias, TypeVar
 
 from service.db import DATABASE_AWAY
 from service.errors import Unavailable
@@ -16,6 +16,7 @@ RUN_TIMEOUT_S = 15.0
 """For a database that has frozen: a lane must come free again."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Entry: TypeAlias = tuple[Item, asyncio.Future[Result]]
 
 
 class Batcher(Generic[Item, Result]):
@@ -23,6 +24,7 @@ class Batcher(Generic[Item, Result]):
 
     `run` returns one result per item, in the order of the items; a result that is an exception
     is raised at its caller. At most `lanes` calls are in flight, at most `max_waiting` items wait.
+    Of items with the same `alone` key only one is in flight; the next waits for its own turn.
     """
 
     def __init__(
@@ -32,42 +34,71 @@ class Batcher(Generic[Item, Result]):
         max_batch: int = 200,
         max_waiting: int = 5_000,
         lanes: int = 2,
+        alone: Callable[[Item], Hashable] | None = None,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._lanes = lanes
-        self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
+        self._alone = alone
+        self._behind: dict[Hashable, deque[Entry[Item, Result]]] = {}
+        self._count = 0
+        self._waiting: deque[Entry[Item, Result]] = deque()
         self._in_flight = 0
         self._flights: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
         """The item's own result; Unavailable if too many wait already."""
-        if len(self._waiting) >= self._max_waiting:
+        if self._count >= self._max_waiting:
             raise Unavailable("Too many requests are waiting for the database; try again shortly.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._in_flight < self._lanes:
+        self._enqueue((item, future))
+        if self._in_flight < self._lanes and self._waiting:
             self._in_flight += 1
             flight = asyncio.create_task(self._fly())
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
         return await future
 
+    def _enqueue(self, entry: Entry[Item, Result]) -> None:
+        self._count += 1
+        if self._alone is not None:
+            key = self._alone(entry[0])
+            if key in self._behind:
+                self._behind[key].append(entry)
+                return
+            self._behind[key] = deque()
+        self._waiting.append(entry)
+
     async def _fly(self) -> None:
         try:
             while self._waiting:
                 count = min(len(self._waiting), self._max_batch)
                 entries = [self._waiting.popleft() for _ in range(count)]
-                # A caller that gave up before its turn is not served; one that gives up later is.
-                entries = [entry for entry in entries if not entry[1].done()]
-                if entries:
-                    await self._settle(entries)
+                self._count -= count
+                try:
+                    # A caller that gave up before its turn is not served; one later on is.
+                    waiting = [entry for entry in entries if not entry[1].done()]
+                    if waiting:
+                        await self._settle(waiting)
+                finally:
+                    self._let_next_in(entries)
         finally:
             # In the same step as the last look at the queue: what comes later needs a new flight.
             self._in_flight -= 1
 
-    async def _settle(self, entries: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    def _let_next_in(self, entries: list[Entry[Item, Result]]) -> None:
+        """Those who stood behind the entries for their key take their turn."""
+        if self._alone is None:
+            return
+        for item, _ in entries:
+            key = self._alone(item)
+            if behind := self._behind[key]:
+                self._waiting.append(behind.popleft())
+            else:
+                del self._behind[key]
+
+    async def _settle(self, entries: list[Entry[Item, Result]]) -> None:
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S):
                 results = await self._run([item for item, _ in entries])

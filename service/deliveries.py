@@ -12,7 +12,7 @@ from msgspec import Meta
 import sql
 from service.db import Connection
 from service.errors import Fault, InvalidRequest
-from service.leads import make_event_id
+from service.lead_rows import make_event_id
 from service.log import API_VERSION
 from service.models import Limit, Moment, Wire
 from service.validation import Check

@@ -6,7 +6,8 @@ Problem
 ├── Forbidden             403  the key's scope is too small
 ├── NotFound              404  no such thing, or not yours
 ├── MethodNotAllowed      405  with Allow
-├── Conflict              409  e-mail taken by another lead
+├── Conflict              409  e-mail taken by another lead; the same request still at work
+├── PreconditionFailed    412  If-Match names another version
 ├── PayloadTooLarge       413  body over the limit
 ├── UnsupportedMediaType  415  body is not JSON
 ├── Unprocessable         422  well-formed but impossible
@@ -75,6 +76,10 @@ class MethodNotAllowed(Problem):
 
 class Conflict(Problem):
     status, code = 409, "conflict"
+
+
+class PreconditionFailed(Problem):
+    status, code = 412, "precondition_failed"
 
 
 class PayloadTooLarge(Problem):

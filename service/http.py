@@ -1,9 +1,10 @@
 """A request as a handler sees it: who calls, the body and query as structs; and its reply."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -14,7 +15,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from service.auth import Authenticator, Principal
-from service.db import Pool
+from service.db import Connection, Pool
 from service.docs_page import Page
 from service.errors import (
     Fault,
@@ -28,6 +29,7 @@ from service.errors import (
 from service.feed import Feed
 from service.keys import Scope
 from service.leads import LeadStore
+from service.request_keys import RequestKey
 from service.search import LeadSearch
 from service.settings import Settings
 from service.validation import T, decode_body, decode_query
@@ -57,12 +59,16 @@ class State:
 class Call:
     """One request, its principal known (unless the route is open to all)."""
 
-    __slots__ = ("_principal", "request", "state")
+    __slots__ = ("_principal", "keyed", "raw", "request", "state")
 
     def __init__(self, request: Request, state: State, principal: Principal | None) -> None:
         self.request = request
         self.state = state
         self._principal = principal
+        self.raw: bytes | None = None
+        """The body, once it has been read."""
+        self.keyed: Keyed | None = None
+        """What service.idempotency makes of an Idempotency-Key."""
 
     @property
     def principal(self) -> Principal:
@@ -83,14 +89,42 @@ class Call:
         """The body as a struct."""
         settings = self.state.settings
         raw = await read_body(self.request, settings.body_limit_bytes, settings.body_timeout_s)
+        self.raw = raw
         return decode_body(raw, kind)
 
     def query(self, kind: type[T]) -> T:
         """The query string as a struct."""
         return decode_query(split_query(self.request.scope["query_string"]), kind)
 
+    def header(self, name: str) -> str | None:
+        """A header of the request."""
+        return self.request.headers.get(name)
+
+    @property
+    def request_key(self) -> RequestKey | None:
+        """For a statement that keeps its own answer: under what; None without Idempotency-Key."""
+        return self.keyed.request_key if self.keyed else None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection; under an Idempotency-Key the transaction that will keep the answer."""
+        if self.keyed is not None:
+            yield await self.keyed.open_transaction()
+        else:
+            async with self.state.pool.acquire() as conn:
+                yield conn
+
 
 Handler: TypeAlias = Callable[[Call], Awaitable[Response]]
+
+
+class Keyed(Protocol):
+    """A request that came with an Idempotency-Key."""
+
+    @property
+    def request_key(self) -> RequestKey: ...
+
+    async def open_transaction(self) -> Connection: ...
 
 
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
@@ -115,6 +149,12 @@ class Operation:
     """What can go wrong beside what its other fields tell: Conflict, Unprocessable."""
     also: Mapping[int, Any] = field(default_factory=dict)
     """Other statuses that are no errors in the contract's sense, with their replies."""
+    has_etag: bool = False
+    """Whether its answer bears the version of the lead."""
+    keeps_answer: bool = False
+    """Whether its own statement keeps the answer to an Idempotency-Key."""
+    shows_secret: bool = False
+    """Whether its answer is to be sealed where it is kept."""
     may_wait_s: float = 0.0
     """How long its handler may wait on purpose: a long poll."""
     media_type: str | None = None

@@ -1,10 +1,11 @@
 """Reads and writes of single leads: batched with those of other requests, each in one statement.
 
-Every write logs its event in the statement that makes it; see sql/lead.sql.
+Every write logs its event in the statement that makes it, and keeps its answer there if it came
+with an Idempotency-Key; see sql/lead.sql.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import asyncpg
 import msgspec
@@ -13,39 +14,41 @@ import sql
 from service.auth import Principal
 from service.batching import Batcher
 from service.db import Pool
-from service.emails import make_email_key
-from service.errors import Conflict, Fault, InvalidRequest, NotFound, Unavailable
-from service.ids import make_id
+from service.errors import (
+    Conflict,
+    Fault,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    Unavailable,
+)
+from service.etags import Versions, make_etag
+from service.lead_rows import LeadRow, PatchRow, make_event_id, make_lead_row, make_patch_row
 from service.models import MAX_CUSTOM_FIELDS, MAX_CUSTOM_FIELDS_BYTES, LeadPatch, NewLead
+from service.request_keys import KeptAnswer, KeyReused, RequestKey
 from service.wakeups import Wakeups
 
 WRITE_TRIES = 3
-"""An e-mail may be freed and taken again between a conflict and the look for its holder."""
+"""What another transaction writes at the same moment, an e-mail or a key, is seen next time."""
 
 
-class LeadRow(msgspec.Struct):
-    """A new lead under the names of its columns, with its event."""
+class Shown(msgspec.Struct, frozen=True):
+    """A lead on its way out, as JSON."""
 
-    tenant_id: int
-    live: bool
-    id: str
-    email: str
-    email_key: str
-    name: str | None
-    company: str | None
-    title: str | None
-    phone: str | None
-    status: str
-    source: str
-    tags: list[str]
-    custom_fields: dict[str, Any]
-    assigned_to: str | None
-    event_id: str
-    actor: str
+    body: bytes
+    etag: str
+    location: str | None = None
 
 
-LeadKey = tuple[int, bool, str]
-"""tenant, live, id"""
+class Detail(msgspec.Struct, frozen=True):
+    """A lead with its timeline, as JSON; no body where the caller has this version whole."""
+
+    body: bytes | None
+    etag: str
+
+
+LeadKey: TypeAlias = tuple[int, bool, str, int]
+"""tenant, live, id, the version that the caller has whole or 0"""
 
 
 class LeadStore:
@@ -54,139 +57,169 @@ class LeadStore:
     def __init__(self, pool: Pool, wakeups: Wakeups) -> None:
         self._pool = pool
         self._wakeups = wakeups
-        self._inserts: Batcher[LeadRow, bytes] = Batcher(self._insert_many)
-        self._reads: Batcher[LeadKey, bytes | None] = Batcher(self._get_many)
-
-    async def capture(self, principal: Principal, new: NewLead) -> tuple[str, bytes]:
-        """Creates a lead; its id and its JSON. Raises Conflict if the e-mail is taken."""
-        row = LeadRow(
-            tenant_id=principal.tenant_id,
-            live=principal.live,
-            id=make_id("lead"),
-            email=new.email.strip(),
-            email_key=make_email_key(new.email),
-            name=new.name,
-            company=new.company,
-            title=new.title,
-            phone=new.phone,
-            status=new.status,
-            source=new.source,
-            tags=new.tags,
-            custom_fields=new.custom_fields,
-            assigned_to=new.assigned_to,
-            event_id=make_event_id(),
-            actor=principal.key_id,
+        self._inserts: Batcher[LeadRow, Shown] = Batcher(self._insert_many)
+        self._reads: Batcher[LeadKey, Detail | None] = Batcher(self._get_many)
+        # One patch of a lead at a time, in order of arrival: a statement cannot change it twice.
+        self._updates: Batcher[PatchRow, Shown] = Batcher(
+            self._update_many, alone=lambda row: (row.tenant_id, row.live, row.id)
         )
-        return row.id, await self._inserts.submit(row)
 
-    async def get(self, principal: Principal, lead_id: str) -> bytes:
-        """The detail of a lead as JSON. Raises NotFound."""
-        body = await self._reads.submit((principal.tenant_id, principal.live, lead_id))
-        if body is None:
-            raise NotFound(f"There is no lead with the id {lead_id}.")
-        return body
+    async def capture(
+        self, principal: Principal, new: NewLead, key: RequestKey | None = None
+    ) -> Shown:
+        """Creates a lead. Raises Conflict if the e-mail is taken; KeptAnswer or KeyReused."""
+        return await self._inserts.submit(make_lead_row(principal, new, key))
 
-    async def update(self, principal: Principal, lead_id: str, patch: LeadPatch) -> bytes:
-        """Changes what the patch names; the row as JSON.
+    async def get(self, principal: Principal, lead_id: str, known_version: int = 0) -> Detail:
+        """The detail of a lead. Raises NotFound."""
+        found = await self._reads.submit(
+            (principal.tenant_id, principal.live, lead_id, known_version)
+        )
+        if found is None:
+            raise _no_lead(lead_id)
+        return found
 
-        Raises NotFound, Conflict, or InvalidRequest if customFields would grow too large.
+    async def update(
+        self,
+        principal: Principal,
+        lead_id: str,
+        patch: LeadPatch,
+        expected: Versions = None,
+        key: RequestKey | None = None,
+    ) -> Shown:
+        """Changes what the patch names, if the lead is at an expected version.
+
+        Raises NotFound, PreconditionFailed, Conflict, InvalidRequest if customFields would grow
+        too large; KeptAnswer or KeyReused.
         """
-        columns, custom_fields = encode_patch(patch)
-        for _ in range(WRITE_TRIES):
-            try:
-                row = await self._pool.fetchrow(
-                    sql.lead_update, principal.tenant_id, principal.live, lead_id, columns,
-                    custom_fields, principal.key_id, make_event_id(), make_event_id(),
-                    MAX_CUSTOM_FIELDS_BYTES, MAX_CUSTOM_FIELDS,
-                )  # fmt: skip
-            except asyncpg.UniqueViolationError:  # taken since the statement looked: look again
-                continue
-            if row is None:
-                raise NotFound(f"There is no lead with the id {lead_id}.")
-            if row["existing_lead_id"] is not None:
-                raise email_taken(str(patch.email), row["existing_lead_id"])
-            if row["overflows"]:
-                raise custom_fields_full()
-            if row["changed"]:
-                self._wakeups.notify("event")
-            return str(row["body"]).encode()
-        raise Unavailable("This e-mail address changes hands too fast; try again.")
+        return await self._updates.submit(make_patch_row(principal, lead_id, patch, expected, key))
 
-    async def delete(self, principal: Principal, lead_id: str) -> None:
-        """Removes a lead. Raises NotFound."""
+    async def delete(self, principal: Principal, lead_id: str, expected: Versions = None) -> None:
+        """Removes a lead. Raises NotFound, PreconditionFailed."""
         gone = await self._pool.fetchval(
             sql.lead_delete, principal.tenant_id, principal.live, lead_id, principal.key_id,
-            make_event_id(),
+            make_event_id(), expected,
         )  # fmt: skip
         if gone is None:
-            raise NotFound(f"There is no lead with the id {lead_id}.")
+            raise _no_lead(lead_id)
+        if not gone:
+            raise _stale()
         self._wakeups.notify("event")
 
-    async def _insert_many(self, rows: list[LeadRow]) -> Sequence[bytes | Exception]:
-        document = msgspec.json.encode(rows).decode()
-        made = {
-            record["id"]: str(record["body"]).encode()
-            for record in await self._pool.fetch(sql.lead_insert_many, document)
-        }
-        if made:
-            self._wakeups.notify("event")
-        refused = [row for row in rows if row.id not in made]
-        errors = await self._explain_many(refused) if refused else {}
-        return [made[row.id] if row.id in made else errors[row.id] for row in rows]
-
-    async def _explain_many(self, rows: list[LeadRow]) -> dict[str, Exception]:
-        """Why each row was refused. Never raises: what was written beside them stays written."""
-        try:
-            holders = await self._pool.fetch(
-                sql.lead_find_many_by_email,
-                [row.tenant_id for row in rows],
-                [row.live for row in rows],
-                [row.email_key for row in rows],
-            )
-        except Exception as error:  # noqa: BLE001  # the refusal stands, only its reason is lost
-            return {row.id: error for row in rows}
-        ids = {(h["tenant_id"], h["live"], h["email_key"]): h["id"] for h in holders}
-        return {
-            row.id: email_taken(row.email, ids.get((row.tenant_id, row.live, row.email_key)))
-            for row in rows
-        }
-
-    async def _get_many(self, keys: list[LeadKey]) -> Sequence[bytes | None]:
-        tenants, lives, ids = zip(*set(keys), strict=True)
-        records = await self._pool.fetch(sql.lead_get_many, tenants, lives, ids)
+    async def _get_many(self, keys: list[LeadKey]) -> Sequence[Detail | None]:
+        columns = zip(*set(keys), strict=True)
         found = {
-            (record["tenant_id"], record["live"], record["id"]): str(record["body"]).encode()
-            for record in records
+            (row["tenant_id"], row["live"], row["id"], row["known"]): _to_detail(row)
+            for row in await self._pool.fetch(sql.lead_get_many, *columns)
         }
         return [found.get(key) for key in keys]
 
+    async def _insert_many(self, rows: list[LeadRow]) -> Sequence[Shown | Exception]:
+        found = await self._write(sql.lead_insert_many, rows)
+        if any(record["written"] for record in found):
+            self._wakeups.notify("event")
+        outcomes: dict[str, Shown | Exception] = {}
+        refused = {row.id: row for row in rows}
+        for record in found:
+            row = refused.pop(record["id"])
+            outcomes[row.id] = _to_shown(record) if record["written"] else _to_kept(record, row)
+        if refused:
+            outcomes |= await self._explain_many(list(refused.values()))
+        return [outcomes[row.id] for row in rows]
 
-def make_event_id() -> str:
-    """`evt_` and a ULID; no dot, as Standard Webhooks asks of an id."""
-    return make_id("evt")
+    async def _update_many(self, rows: list[PatchRow]) -> Sequence[Shown | Exception]:
+        for place, row in enumerate(rows):
+            row.place = place
+        found = await self._write(
+            sql.lead_update_many, rows, MAX_CUSTOM_FIELDS_BYTES, MAX_CUSTOM_FIELDS
+        )
+        if any(record["outcome"] == "changed" for record in found):
+            self._wakeups.notify("event")
+        outcomes: dict[int, Shown | Exception] = {
+            record["place"]: _judge_patch(record, rows[record["place"]]) for record in found
+        }
+        return [outcomes.get(place) or _no_lead(row.id) for place, row in enumerate(rows)]
+
+    async def _write(
+        self, statement: str, rows: Sequence[LeadRow | PatchRow], *limits: int
+    ) -> list[asyncpg.Record]:
+        """Runs the statement; once more where another transaction has just taken e-mail or key."""
+        document = msgspec.json.encode(rows).decode()
+        for _ in range(WRITE_TRIES):
+            try:
+                return await self._pool.fetch(statement, document, *limits)
+            except asyncpg.UniqueViolationError:  # nothing was written
+                if len(rows) > 1:  # the Batcher finds out which
+                    raise
+        raise Unavailable("This e-mail address changes hands too fast; try again.")
+
+    async def _explain_many(self, rows: list[LeadRow]) -> dict[str, Shown | Exception]:
+        """Why each row was refused. Never raises: what was written beside them stays written."""
+        wanted = [row.tenant_id for row in rows], [row.live for row in rows]
+        try:
+            answers = await self._pool.fetch(
+                sql.idempotent_answer_get_many, *wanted, [row.key for row in rows]
+            )
+            holders = await self._pool.fetch(
+                sql.lead_find_many_by_email, *wanted, [row.email_key for row in rows]
+            )
+        except Exception as error:  # noqa: BLE001  # the refusal stands, only its reason is lost
+            return {row.id: error for row in rows}
+        # The same request may have been at work elsewhere: then its answer is there by now.
+        kept = {(a["tenant_id"], a["live"], a["key"]): a for a in answers}
+        ids = {(h["tenant_id"], h["live"], h["email_key"]): h["id"] for h in holders}
+        outcomes: dict[str, Shown | Exception] = {}
+        for row in rows:
+            answer = kept.get((row.tenant_id, row.live, row.key))
+            holder = ids.get((row.tenant_id, row.live, row.email_key))
+            outcomes[row.id] = _to_kept(answer, row) if answer else _email_taken(row.email, holder)
+        return outcomes
 
 
-def encode_patch(patch: LeadPatch) -> tuple[str, str | None]:
-    """A patch as JSON under column names, and its merge patch of custom_fields or None.
-
-    Null clears: tags to [], custom_fields by deleting every key.
-    """
-    columns: dict[str, Any] = {
-        name: value
-        for name, value in msgspec.structs.asdict(patch).items()
-        if value is not msgspec.UNSET and name != "custom_fields"
-    }
-    if isinstance(patch.email, str):
-        columns["email"] = patch.email.strip()
-        columns["email_key"] = make_email_key(patch.email)
-    if patch.tags is None:
-        columns["tags"] = []
-    fields = patch.custom_fields
-    custom_fields = None if fields is msgspec.UNSET else msgspec.json.encode(fields).decode()
-    return msgspec.json.encode(columns).decode(), custom_fields
+def _to_detail(record: asyncpg.Record) -> Detail:
+    body = record["body"]
+    told = record["told"] if body is not None else record["version"]
+    return Detail(body and body.encode(), make_etag(record["version"], told))
 
 
-def email_taken(email: str, existing_lead_id: str | None) -> Exception:
+def _to_shown(record: asyncpg.Record) -> Shown:
+    return Shown(record["body"].encode(), record["etag"], record.get("location"))
+
+
+def _to_kept(record: asyncpg.Record, row: LeadRow | PatchRow) -> Exception:
+    if record["request"] != row.request:
+        return KeyReused()
+    return KeptAnswer(
+        record["status"], record["body"].encode(),
+        location=record.get("location"), etag=record["etag"],
+    )  # fmt: skip
+
+
+def _judge_patch(record: asyncpg.Record, row: PatchRow) -> Shown | Exception:
+    match record["outcome"]:
+        case "answered":
+            return _to_kept(record, row)
+        case "stale":
+            return _stale()
+        case "taken":
+            return _email_taken(str(row.patch["email"]), record["holder"])
+        case "full":
+            return _custom_fields_full()
+        case _:
+            return _to_shown(record)
+
+
+def _no_lead(lead_id: str) -> NotFound:
+    return NotFound(f"There is no lead with the id {lead_id}.")
+
+
+def _stale() -> PreconditionFailed:
+    return PreconditionFailed(
+        "The lead has changed since the version that If-Match names; read it again."
+    )
+
+
+def _email_taken(email: str, existing_lead_id: str | None) -> Exception:
     """409 that names the holder; 503 if there is none any more, so that a retry succeeds."""
     if existing_lead_id is None:
         return Unavailable("This e-mail address was freed just now; try again.")
@@ -196,7 +229,7 @@ def email_taken(email: str, existing_lead_id: str | None) -> Exception:
     )
 
 
-def custom_fields_full() -> InvalidRequest:
+def _custom_fields_full() -> InvalidRequest:
     """400: each patch may be small, what they add up to may not be large."""
     message = (
         f"customFields may have {MAX_CUSTOM_FIELDS} keys and {MAX_CUSTOM_FIELDS_BYTES} bytes as "

@@ -18,6 +18,9 @@ REQUEST_SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+IDEMPOTENT_REPLAYS = Counter(
+    "leadlog_idempotent_replays_total", "Answers sent again under their Idempotency-Key."
+)
 EVENTS_READ = Counter("leadlog_events_read_total", "Events a reader has applied.", ["reader"])
 WINDOW_LAG_SECONDS = Histogram(
     "leadlog_window_lag_seconds",

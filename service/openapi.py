@@ -20,6 +20,7 @@ from service.errors import (
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
+    PreconditionFailed,
     Problem,
     Unauthorized,
     Unavailable,
@@ -28,6 +29,7 @@ from service.errors import (
 )
 from service.examples import EXAMPLES
 from service.http import Operation
+from service.idempotency import METHODS
 
 Json = dict[str, Any]
 PREFIX = "/v1"
@@ -43,7 +45,9 @@ MEANINGS: dict[type[Problem], str] = {
     Unauthorized: "No API key, or one that is unknown, revoked or expired.",
     Forbidden: "The key's scope is too small.",
     NotFound: "There is nothing with this id, or it is not yours.",
-    Conflict: "It clashes with what is there; `existingLeadId` names a lead that has the e-mail.",
+    Conflict: "It clashes with what is there; `existingLeadId` names a lead that has the e-mail. "
+    "Or a request with the same `Idempotency-Key` is still at work.",
+    PreconditionFailed: "The lead is not at a version that `If-Match` names.",
     PayloadTooLarge: "The body is too large.",
     UnsupportedMediaType: "The body is not declared as JSON in UTF-8.",
     Unprocessable: "Well-formed but impossible; `details` says why.",
@@ -71,6 +75,15 @@ _HEADERS: Json = {
         "schema": {"type": "integer", "minimum": 0},
         "required": True,
     },
+    "ETag": {
+        "description": "The lead's version, for `If-Match` and `If-None-Match`.",
+        "schema": {"type": "string"},
+        "required": True,
+    },
+    "Idempotency-Replayed": {
+        "description": "`true` where the answer was kept under this `Idempotency-Key`.",
+        "schema": {"type": "string", "const": "true"},
+    },
     "WWW-Authenticate": {
         "description": "`Bearer`.",
         "schema": {"type": "string"},
@@ -78,6 +91,21 @@ _HEADERS: Json = {
     },
 }
 _TAGS = {"api-keys": "API keys"}
+_REQUEST_HEADERS: Json = {
+    "Idempotency-Key": {
+        "description": "Repeated under the same key within a day, the request is done once: its "
+        "first answer below 500 is sent again, byte for byte.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    },
+    "If-Match": {
+        "description": "Only if the lead still has one of these ETags; else 412.",
+        "schema": {"type": "string"},
+    },
+    "If-None-Match": {
+        "description": "304 if the lead still has one of these ETags.",
+        "schema": {"type": "string"},
+    },
+}
 
 
 def make_document(api: Iterable[Operation], service: Iterable[Operation], doc_url: str) -> Json:
@@ -146,7 +174,11 @@ def _describe(operation: Operation, tag: str, schemas: Json) -> Json:
         needed = f"Needs a key of scope `{operation.scope}`"
         found["description"] = needed + ("." if operation.scope == "admin" else " or more.")
         found["security"] = [{"apiKey": []}]
-    parameters = [*_list_path_parameters(operation), *_list_query_parameters(operation, schemas)]
+    parameters = [
+        *_list_path_parameters(operation),
+        *_list_query_parameters(operation, schemas),
+        *_list_header_parameters(operation),
+    ]
     if parameters:
         found["parameters"] = parameters
     if operation.body is not None:
@@ -178,6 +210,21 @@ def _list_query_parameters(operation: Operation, schemas: Json) -> Iterator[Json
         yield parameter | {"schema": shown}
 
 
+def _list_header_parameters(operation: Operation) -> Iterator[Json]:
+    for name in find_request_headers(operation):
+        yield {"name": name, "in": "header", "required": False} | _REQUEST_HEADERS[name]
+
+
+def find_request_headers(operation: Operation) -> list[str]:
+    """The headers that this operation minds, beside those of every request."""
+    names = ["Idempotency-Key"] if operation.method in METHODS else []
+    if PreconditionFailed in operation.errors:
+        names.append("If-Match")
+    if operation.has_etag and operation.method == "GET":
+        names.append("If-None-Match")
+    return names
+
+
 def _without_null(schema: Json) -> Json:
     """A query string cannot say null: absent is what it has instead."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
@@ -192,7 +239,10 @@ def _without_null(schema: Json) -> Json:
 
 
 def _list_responses(operation: Operation) -> Iterator[tuple[str, Json]]:
-    headers = ["X-Request-Id"] + (["Location"] if operation.status == HTTPStatus.CREATED else [])
+    headers = ["X-Request-Id"]
+    headers += ["Location"] if operation.status == HTTPStatus.CREATED else []
+    headers += ["ETag"] if operation.has_etag else []
+    headers += ["Idempotency-Replayed"] if operation.method in METHODS else []
     answer: Json = {"description": _name_success(operation), "headers": _refer_headers(headers)}
     if operation.reply is not None:
         answer["content"] = _json_of(operation.reply)
@@ -200,6 +250,9 @@ def _list_responses(operation: Operation) -> Iterator[tuple[str, Json]]:
         kind = "object" if operation.media_type == "application/json" else "string"
         answer["content"] = {operation.media_type: {"schema": {"type": kind}}}
     yield str(operation.status), answer
+    if "If-None-Match" in find_request_headers(operation):
+        shown = _refer_headers(["X-Request-Id", "ETag"])
+        yield "304", {"description": "Not changed.", "headers": shown}
     for status, kind in operation.also.items():
         yield str(status), answer | {"description": "Not now.", "content": _json_of(kind)}
     for problem in _find_problems(operation):
@@ -219,6 +272,8 @@ def _find_problems(operation: Operation) -> list[type[Problem]]:
             found.add(Forbidden)
     if "{id}" in operation.path:
         found.add(NotFound)
+    if operation.method in METHODS:  # by Idempotency-Key
+        found |= {Conflict, Unprocessable}
     if operation.body is not None:
         found |= {PayloadTooLarge, UnsupportedMediaType}
     return sorted(found, key=lambda problem: problem.status)

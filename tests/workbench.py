@@ -36,8 +36,8 @@ class Workbench:
 
     async def capture(self, body: str) -> str:
         """The id of a new lead, from a request body."""
-        lead_id, _ = await self.leads.capture(self.who, decode_body(body.encode(), NewLead))
-        return lead_id
+        made = await self.leads.capture(self.who, decode_body(body.encode(), NewLead))
+        return str(made.location).rpartition("/")[2]
 
     async def patch(self, lead_id: str, body: str) -> None:
         await self.leads.update(self.who, lead_id, decode_body(body.encode(), LeadPatch))

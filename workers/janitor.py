@@ -14,6 +14,11 @@ ROUND_S = 60.0
 LATE_S = 60.0
 LOCK_TIMEOUT_S = 1.0
 """Whoever waits for a table's lock holds up all who come after it; the next round tries again."""
+ANSWERS_KEPT_S = 24 * 3600.0
+"""What clients are promised for an Idempotency-Key."""
+ANSWERS_A_PART = 5_000
+MOST_PARTS = 200
+"""A million a round, more than can come in a minute."""
 BUSY = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError)
 log = get_logger("janitor")
 
@@ -35,6 +40,7 @@ class Janitor:
             log.info("partitions.made", count=made)
         await expire_held(self._shop.pool, self._shop.settings.webhook_hold_days)
         await self._drop_expired()
+        await self._forget_answers()
         await self._warn()
         return 0
 
@@ -54,6 +60,15 @@ class Janitor:
         ) as pool:
             for row in expired:
                 await drop_partition(pool, row["name"], row["detach"], row["remove"])
+
+    async def _forget_answers(self) -> None:
+        """In parts, so that no row is locked for long."""
+        for _ in range(MOST_PARTS):
+            gone = await self._shop.pool.fetch(
+                sql.idempotent_answer_delete_expired, ANSWERS_KEPT_S, ANSWERS_A_PART
+            )
+            if len(gone) < ANSWERS_A_PART:
+                return
 
     async def _warn(self) -> None:
         pool = self._shop.pool

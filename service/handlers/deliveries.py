@@ -20,7 +20,7 @@ from service.webhooks import get_endpoint
 async def list_webhook_deliveries(call: Call) -> Response:
     """GET: a page of deliveries, newest first."""
     query, whose = call.query(DeliveryQuery), _find_whose(call)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         await get_endpoint(conn, *whose)
         return reply(await list_deliveries(conn, *whose, query))
 
@@ -28,7 +28,7 @@ async def list_webhook_deliveries(call: Call) -> Response:
 async def get_webhook_delivery(call: Call) -> Response:
     """GET one: with its attempts."""
     whose, delivery_id = _find_whose(call), _find_delivery_id(call)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         found = await get_delivery(conn, *whose, delivery_id)
     if found is None:
         raise _no_delivery()
@@ -38,7 +38,7 @@ async def get_webhook_delivery(call: Call) -> Response:
 async def resend_webhook_delivery(call: Call) -> Response:
     """POST resend: 202; what waits is due at once, what is finished goes out again."""
     whose, delivery_id = _find_whose(call), _find_delivery_id(call)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         started = await resend_delivery(conn, *whose, delivery_id)
         if started is None and await get_delivery(conn, *whose, delivery_id) is not None:
             raise Conflict("The event of this delivery is no longer kept.")
@@ -51,7 +51,7 @@ async def resend_webhook_delivery(call: Call) -> Response:
 async def test_webhook(call: Call) -> Response:
     """POST test: 202; a made-up event of the first type the endpoint wants is on its way."""
     whose = _find_whose(call)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         endpoint = await get_endpoint(conn, *whose)
         if endpoint.status != "active":
             raise Conflict(f"This webhook is {endpoint.status}; make it active to test it.")
@@ -63,7 +63,7 @@ async def test_webhook(call: Call) -> Response:
 async def start_webhook_replay(call: Call) -> Response:
     """POST replay: 202 with a task to watch."""
     wanted, whose = await call.body(ReplayRequest), _find_whose(call)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         await get_endpoint(conn, *whose)
         started = await start_replay(conn, *whose, wanted)
     return reply(started, 202, {"Location": f"/v1/webhooks/{whose[2]}/replays/{started.id}"})
@@ -72,7 +72,7 @@ async def start_webhook_replay(call: Call) -> Response:
 async def get_webhook_replay(call: Call) -> Response:
     """GET: how far a replay has come."""
     whose = _find_whose(call)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         found = await get_replay(conn, *whose, call.request.path_params["replayId"][:100])
     if found is None:
         raise NotFound("This webhook has no such replay.")

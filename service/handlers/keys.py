@@ -23,7 +23,7 @@ async def create_api_key(call: Call) -> Response:
     if live and not call.principal.live:
         raise Forbidden("A test key cannot make live keys; use a live key of scope admin.")
     expires_at = None if wanted.expires_at is None else parse_moment(wanted.expires_at)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         key = await create_key(
             conn, call.principal.tenant_id, live, wanted.name, wanted.scope, expires_at
         )
@@ -33,14 +33,14 @@ async def create_api_key(call: Call) -> Response:
 async def list_api_keys(call: Call) -> Response:
     """GET: all keys that work, without the keys themselves."""
     caller = call.principal
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         return reply(KeyList(data=await list_keys(conn, caller.tenant_id, caller.live)))
 
 
 async def revoke_api_key(call: Call) -> Response:
     """DELETE: 204; within a second no process takes the key any more."""
     caller, key_id = call.principal, call.id
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         if not await revoke_key(conn, caller.tenant_id, caller.live, key_id):
             raise NotFound(f"There is no working key with the id {key_id}.")
     return no_content()
@@ -49,7 +49,7 @@ async def revoke_api_key(call: Call) -> Response:
 async def rotate_api_key(call: Call) -> Response:
     """POST: 201 with a new key; the old one works on for the grace period."""
     caller, key_id, wanted = call.principal, call.id, await call.body(KeyRotation)
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         key = await rotate_key(conn, caller.tenant_id, caller.live, key_id, wanted.grace_seconds)
     if key is None:
         raise NotFound(f"There is no working key with the id {key_id}.")

@@ -22,14 +22,14 @@ async def create_webhook(call: Call) -> Response:
     new, settings, principal = await call.body(NewEndpoint), call.state.settings, call.principal
     await check_target(new.url, private=settings.webhook_allow_private)
     box = open_box(settings)
-    async with call.state.pool.acquire() as conn, conn.transaction():
+    async with call.connection() as conn, conn.transaction():
         made = await create_endpoint(conn, box, principal.tenant_id, principal.live, new)
     return reply(made, 201, {"Location": f"/v1/webhooks/{made.id}"})
 
 
 async def list_webhooks(call: Call) -> Response:
     """GET: all of the tenant's and mode's."""
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         found = await list_endpoints(conn, call.principal.tenant_id, call.principal.live)
     return reply(EndpointList(data=found))
 
@@ -37,7 +37,7 @@ async def list_webhooks(call: Call) -> Response:
 async def get_webhook(call: Call) -> Response:
     """GET one: with its health."""
     principal, endpoint_id = call.principal, call.id
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         return reply(await get_endpoint(conn, principal.tenant_id, principal.live, endpoint_id))
 
 
@@ -49,7 +49,7 @@ async def update_webhook(call: Call) -> Response:
         await check_target(patch.url, private=settings.webhook_allow_private)
     box = open_box(settings)
     whose = principal.tenant_id, principal.live, endpoint_id
-    async with call.state.pool.acquire() as conn, conn.transaction():
+    async with call.connection() as conn, conn.transaction():
         if not await change_endpoint(conn, box, *whose, patch):
             raise no_endpoint(endpoint_id)
         found = await get_endpoint(conn, *whose)
@@ -60,7 +60,7 @@ async def update_webhook(call: Call) -> Response:
 async def delete_webhook(call: Call) -> Response:
     """DELETE: 204; nothing more is sent to it."""
     principal, endpoint_id = call.principal, call.id
-    async with call.state.pool.acquire() as conn:
+    async with call.connection() as conn:
         if not await delete_endpoint(conn, principal.tenant_id, principal.live, endpoint_id):
             raise no_endpoint(endpoint_id)
     return no_content()
@@ -69,7 +69,7 @@ async def delete_webhook(call: Call) -> Response:
 async def rotate_webhook_secret(call: Call) -> Response:
     """POST rotate-secret: the new secret, shown this once; the old one signs on for a day."""
     principal, endpoint_id, box = call.principal, call.id, open_box(call.state.settings)
-    async with call.state.pool.acquire() as conn, conn.transaction():
+    async with call.connection() as conn, conn.transaction():
         made = await rotate_secret(conn, box, principal.tenant_id, principal.live, endpoint_id)
     if made is None:
         raise no_endpoint(endpoint_id)

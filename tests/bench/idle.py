@@ -15,7 +15,7 @@ from tests.bench.stage import Database
 
 PAIRS = 1_000
 WARM_UP = 200
-Key = tuple[int, bool, str]
+Key = tuple[int, bool, str, int]
 Read = Callable[[Key], Awaitable[Any]]
 
 
@@ -27,8 +27,7 @@ async def measure_idle(database: Database, rounds: int) -> list[Idle]:
 
 async def _measure_round(pool: Pool, database: Database, number: int) -> Idle:
     async def read_many(keys: list[Key]) -> Sequence[Any]:
-        tenants, lives, ids = zip(*keys, strict=True)
-        return await pool.fetch(sql.lead_get_many, tenants, lives, ids)
+        return await pool.fetch(sql.lead_get_many, *zip(*keys, strict=True))
 
     async def read_direct(key: Key) -> Any:
         return (await read_many([key]))[0]
@@ -50,7 +49,7 @@ async def _measure_round(pool: Pool, database: Database, number: int) -> Idle:
 
 
 async def _time(read: Read, database: Database, rng: random.Random) -> float:
-    key = (database.tenant_id, True, f"lead_01J{rng.randint(1, database.leads):023d}")
+    key = (database.tenant_id, True, f"lead_01J{rng.randint(1, database.leads):023d}", 0)
     began = time.perf_counter()
     await read(key)
     return time.perf_counter() - began

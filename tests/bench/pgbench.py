@@ -41,6 +41,7 @@ SCRIPTS: Mapping[str, Script] = {
             "ARRAY[:tenant]",
             "ARRAY[true]",
             "ARRAY['lead_01J' || lpad(:number::text, 23, '0')]",
+            "ARRAY[0]",
         ),
         r"\set number random(1, :leads)",
     ),
@@ -56,7 +57,8 @@ SCRIPTS: Mapping[str, Script] = {
                 'phone', '+1-555-0198', 'status', 'new', 'source', 'form',
                 'tags', '["inbound","startup"]'::json, 'custom_fields',
                 '{"industry":"FinTech","teamSize":"10-25","budget":"$5k-$10k/mo"}'::json,
-                'event_id', 'evt_01K' || lpad(n::text, 23, '0'), 'actor', 'key_pgbench'
+                'event_id', 'evt_01K' || lpad(n::text, 23, '0'), 'actor', 'key_pgbench',
+                'key', md5('key' || n), 'request', md5('request' || n)
             )) FROM nextval('bench_number') AS n)""",
         ),
     ),

@@ -170,3 +170,46 @@ async def test_a_caller_that_comes_back_at_once_is_served_too(lanes: int) -> Non
         assert await asyncio.gather(*(call_twice(n) for n in range(lanes))) == [
             n * 20 for n in range(lanes)
         ]
+
+
+async def test_items_that_must_be_alone_go_one_after_the_other_in_order() -> None:
+    desk = Desk()
+    batcher = Batcher(desk.run, lanes=3, alone=lambda item: item // 100)
+    answers = await submit_all(batcher, [101, 102, 201, 103, 301, 202])
+    assert answers == [1010, 1020, 2010, 1030, 3010, 2020]
+    assert desk.batches == [[101, 201, 301], [102, 202], [103]]
+
+
+async def test_a_crowd_that_must_be_alone_is_in_nobody_elses_way() -> None:
+    desk = Desk()
+    batcher = Batcher(desk.run, lanes=2, max_batch=5, alone=lambda item: min(item, 10))
+    answers = await submit_all(batcher, [*range(10, 60), 1, 2, 3])
+    assert answers == [n * 10 for n in [*range(10, 60), 1, 2, 3]]
+    assert desk.batches[0] == [10, 1, 2, 3]
+    assert [batch for batch in desk.batches if len(batch) > 1] == [[10, 1, 2, 3]]
+
+
+async def test_one_that_gives_up_before_its_turn_lets_the_next_behind_it_in() -> None:
+    desk = Desk()
+    batcher = Batcher(desk.run, lanes=1, alone=lambda _: "same")
+    first = await hold_up(desk, batcher)
+    leaver, stayer = (asyncio.create_task(batcher.submit(n)) for n in (1, 2))
+    await settle_down()
+    leaver.cancel()
+    await settle_down()
+    desk.open.set()
+    assert (await first, await stayer) == (0, 20)
+    assert await batcher.submit(3) == 30
+    assert desk.batches == [[0], [2], [3]]
+
+
+async def test_those_who_wait_to_be_alone_count_as_waiting() -> None:
+    desk = Desk()
+    batcher = Batcher(desk.run, lanes=1, max_waiting=2, alone=lambda _: "same")
+    first = await hold_up(desk, batcher)
+    waiting = [asyncio.create_task(batcher.submit(n)) for n in (1, 2)]
+    await settle_down()
+    with pytest.raises(Unavailable):
+        await batcher.submit(3)
+    desk.open.set()
+    assert await asyncio.gather(first, *waiting) == [0, 10, 20]

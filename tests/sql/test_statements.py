@@ -42,6 +42,8 @@ OF_ALL_TENANTS = {
     "endpoint_finish_skips": "clears up after endpoints of all tenants",
     "endpoint_warn_failing": "looks for failing endpoints of all tenants",
     "endpoint_disable_failing": "looks for failing endpoints of all tenants",
+    "idempotent_answer_delete_expired": "time is over for answers of all tenants",
+    "idempotent_answer_list_for_rekey": "the operator's key sealed those of all tenants",
     "lead_word_sweep_take": "the sweep through all tenants' words; what it does names each",
     "lead_word_sweep_advance": "as lead_word_sweep_take",
     "lead_count_next": "as lead_word_sweep_take",
@@ -178,7 +180,7 @@ async def test_a_row_of_any_kind_becomes_the_json_of_its_struct(conn: Connection
         custom_fields={"ä": [1, 2.5, None, {"deep": True}], "": "x"}, assigned_to="user_1",
     )  # fmt: skip
     rows = await conn.fetch(
-        sql.STATEMENTS["lead_get_many"], [tenant.id] * 2, [True] * 2, [plain, full]
+        sql.STATEMENTS["lead_get_many"], [tenant.id] * 2, [True] * 2, [plain, full], [0, 0]
     )
     found = {row["id"]: msgspec.json.decode(row["body"], type=LeadDetail) for row in rows}
     assert found[full].name == 'Ø \u2028 "q" \\ 😀'

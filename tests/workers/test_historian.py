@@ -91,7 +91,7 @@ async def test_the_timeline_is_in_the_answer_newest_first(bench: Workbench) -> N
     for number in range(25):
         await bench.patch(lead_id, f'{{"name": "{number}"}}')
     await bench.drain(Historian(bench.shop, "historian/0"))
-    shown = json.loads(await bench.leads.get(bench.who, lead_id))["timeline"]
+    shown = json.loads((await bench.leads.get(bench.who, lead_id)).body or "")["timeline"]
 
     assert len(shown) == 20
     assert shown[0]["summary"] == "name: 23 → 24"
