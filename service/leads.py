@@ -115,6 +115,19 @@ class LeadStore:
         return [found.get(key) for key in keys]
 
     async def _insert_many(self, rows: list[LeadRow]) -> Sequence[Shown | Exception]:
+        outcomes = await self._insert_once(rows)
+        for _ in range(WRITE_TRIES - 1):
+            freed = [row for row in rows if isinstance(outcomes[row.id], Unavailable)]
+            if not freed:
+                break
+            try:
+                outcomes |= await self._insert_once(freed)
+            except Exception:  # noqa: BLE001  # what is written stays written; these may come again
+                break
+        return [outcomes[row.id] for row in rows]
+
+    async def _insert_once(self, rows: list[LeadRow]) -> dict[str, Shown | Exception]:
+        """By id. Unavailable: the address is free again by now."""
         found = await self._write(sql.lead_insert_many, rows)
         if any(record["written"] for record in found):
             self._wakeups.notify("event")
@@ -125,7 +138,7 @@ class LeadStore:
             outcomes[row.id] = _to_shown(record) if record["written"] else _to_kept(record, row)
         if refused:
             outcomes |= await self._explain_many(list(refused.values()))
-        return [outcomes[row.id] for row in rows]
+        return outcomes
 
     async def _update_many(self, rows: list[PatchRow]) -> Sequence[Shown | Exception]:
         for place, row in enumerate(rows):

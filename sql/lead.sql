@@ -18,6 +18,10 @@ WITH input AS MATERIALIZED (
         WHERE tenant_id = i.tenant_id AND live = i.live AND key = i.key OFFSET 0
     ) AS a
     WHERE i.key IS NOT NULL
+), addresses AS MATERIALIZED (
+    SELECT address_lock_shared(w.place) FROM (
+        SELECT DISTINCT address_place(tenant_id, live) AS place FROM input ORDER BY place
+    ) AS w
 ), inserted AS (
     INSERT INTO lead (
         tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
@@ -25,7 +29,9 @@ WITH input AS MATERIALIZED (
     SELECT
         tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
         custom_fields, assigned_to, at, at, at, at
-    FROM input i WHERE NOT EXISTS (SELECT FROM answered a WHERE a.id = i.id)
+    FROM input i
+    WHERE NOT EXISTS (SELECT FROM answered a WHERE a.id = i.id)
+      AND (SELECT count(*) FROM addresses) > 0
     ORDER BY tenant_id, live, email_key
     ON CONFLICT (tenant_id, live, email_key) DO NOTHING
     RETURNING lead AS row
@@ -104,6 +110,11 @@ WITH input AS MATERIALIZED (
         WHERE tenant_id = i.tenant_id AND live = i.live AND key = i.key OFFSET 0
     ) AS a
     WHERE i.key IS NOT NULL
+), addresses AS MATERIALIZED (
+    SELECT address_lock(w.place) FROM (
+        SELECT DISTINCT address_place(tenant_id, live) AS place FROM input
+        WHERE patch -> 'email_key' IS NOT NULL ORDER BY place
+    ) AS w
 ), before AS MATERIALIZED (
     SELECT i.*, l.row AS old
     FROM input i CROSS JOIN LATERAL (
@@ -111,6 +122,7 @@ WITH input AS MATERIALIZED (
         WHERE tenant_id = i.tenant_id AND live = i.live AND id = i.id FOR UPDATE
     ) AS l
     WHERE NOT EXISTS (SELECT FROM answered a WHERE a.place = i.place)
+      AND (SELECT count(*) FROM addresses) >= 0
 ), patched AS MATERIALIZED (
     SELECT b.*, json_populate_record(b.old, b.patch) AS new,
         greatest(now_ms(), (b.old).updated_at, (b.old).last_active_at) AS at,

@@ -113,7 +113,7 @@ def test_a_script_is_our_own_statement_with_every_parameter_given(workload: str)
 def test_a_statement_with_new_parameters_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sql.STATEMENTS, "lead_get_many", "SELECT $1, $2, $3, $4")
+    monkeypatch.setitem(sql.STATEMENTS, "lead_get_many", "SELECT $1, $2, $3, $4, $5")
     with pytest.raises(LoadError, match="lead_get_many"):
         pgbench.make_script(pgbench.SCRIPTS["get"])
 
