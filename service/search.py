@@ -3,8 +3,12 @@
 Few hits are found by the index of words and sorted. Many (a word in every tenth lead) are not:
 their number is estimated from a sample, and the page is read off the leads in order of score, tier
 by tier, as long as the sample promises that it will be full soon.
+
+A search may cost a hundred times what a list does, so those of a tenant take turns, and one that
+takes too long is ended.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
@@ -16,10 +20,11 @@ import sql
 from service.auth import Principal
 from service.cursor import NextCursor, Place, decode_cursor, encode_cursor
 from service.db import Pool
-from service.errors import Fault
+from service.errors import Fault, Unavailable
 from service.kinds import list_kinds
 from service.models import Input, Limit, Moment, Page, Pagination, Status, Wire
 from service.pages import encode_page, make_pagination
+from service.turns import Turns
 from service.validation import Check
 
 MOST_COUNTED = 10_000
@@ -33,8 +38,11 @@ MOST_LOOKED_AT = 4_000
 """Leads of a sample, and leads that are looked at in order of score for a page: some 5 ms."""
 ALL = 2**31
 REMEMBERED_S = 30.0
-REMEMBERED = 1_000
-"""How long, and of how many questions, it is remembered that they have many hits."""
+REMEMBERED = 4_000
+"""How long, and of how many questions, it is remembered whether they have many hits."""
+AT_ONCE = 4
+"""Searches of one tenant in one process at a time: half of the connections it has by default."""
+PATIENCE_S = 5.0
 TIERS = 3
 """Whole words, beginnings, insides. Typos are a fourth, where there are few hits."""
 Asked = tuple[int, bool, str, tuple[int, ...] | None]
@@ -101,6 +109,13 @@ class Crowd(msgspec.Struct, frozen=True):
     """By tier, of all the leads there are."""
 
 
+class Known(msgspec.Struct, frozen=True):
+    """What was found out about a question: its crowd, or that its hits can be counted."""
+
+    until: float
+    crowd: Crowd | None
+
+
 class Found(msgspec.Struct, frozen=True):
     """The hits of a page and one more, if there is one."""
 
@@ -113,12 +128,21 @@ class LeadSearch:
     """The search of one process. It remembers for a while which questions have many hits."""
 
     def __init__(
-        self, pool: Pool, *, most_counted: int = MOST_COUNTED, few_leads: int = FEW_LEADS
+        self,
+        pool: Pool,
+        *,
+        most_counted: int = MOST_COUNTED,
+        few_leads: int = FEW_LEADS,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._pool = pool
         self._most_counted = most_counted
         self._few_leads = few_leads
-        self._crowds: dict[Asked, tuple[float, Crowd]] = {}
+        self._patience_s = patience_s
+        self._known: dict[Asked, Known] = {}
+        self._tenants = Turns(AT_ONCE)
+        self._scouts = Turns(at_once=1)
+        """By question: of many who ask the same, one finds out how many hits there are."""
 
     async def read(self, principal: Principal, query: SearchQuery) -> bytes:
         """One page of hits as JSON. Raises InvalidRequest for a cursor not of this search."""
@@ -126,7 +150,8 @@ class LeadSearch:
         place, skip = None, ((query.page or 1) - 1) * query.limit
         if query.cursor is not None:
             place = decode_cursor(query.cursor, belongs_to, kinds=(int, int))
-        found = await self._find(principal, query, place, skip)
+        async with self._tenants.take(principal.tenant_id):
+            found = await self._find_in_time(principal, query, place, skip)
         shown, has_more = found.rows[: query.limit], len(found.rows) > query.limit
         next_cursor = None
         if has_more:
@@ -142,23 +167,46 @@ class LeadSearch:
             ),
         )  # fmt: skip
 
-    async def _find(
+    async def _find_in_time(
         self, principal: Principal, query: SearchQuery, place: Place | None, skip: int
     ) -> Found:
         asked = (principal.tenant_id, principal.live, query.q, list_kinds(query.status))
-        crowd = self._recall(asked)
-        if crowd is None:
-            found = await self._count(asked, self._most_counted, place, skip, query.limit)
+        try:
+            async with asyncio.timeout(self._patience_s) as clock:
+                return await self._find(asked, place, skip, query.limit)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            raise Unavailable(
+                "This search takes too long right now: try again, or with longer words."
+            ) from None
+
+    async def _find(self, asked: Asked, place: Place | None, skip: int, limit: int) -> Found:
+        known = self._recall(asked, late_too=self._scouts.is_taken(asked))
+        if known is None:
+            async with self._scouts.take(asked):
+                known = self._recall(asked)
+                if known is None:
+                    return await self._find_out(asked, place, skip, limit)
+        if known.crowd is not None:
+            return await self._find_in_crowd(asked, known.crowd, place, skip, limit)
+        found = await self._count(asked, self._most_counted, place, skip, limit)
+        return found or await self._find_out(asked, place, skip, limit)
+
+    async def _find_out(self, asked: Asked, place: Place | None, skip: int, limit: int) -> Found:
+        """Answers a question of which it is not known whether it has many hits."""
+        found = await self._count(asked, self._most_counted, place, skip, limit)
+        if found is not None:
+            self._remember(asked, None)
+            return found
+        leads = await self._pool.fetchval(sql.lead_count_get, *asked[:2])
+        if leads <= self._few_leads:
+            found = await self._count(asked, ALL, place, skip, limit)
             if found is not None:
                 return found
-            leads = await self._pool.fetchval(sql.lead_count_get, *asked[:2])
-            if leads <= self._few_leads:
-                found = await self._count(asked, ALL, place, skip, query.limit)
-                if found is not None:
-                    return found
-            crowd = await self._sample(asked, leads)
-        rows = await self._find_in_crowd(asked, crowd, place, skip, query.limit + 1)
-        return Found(rows, crowd.total, is_estimate=True)
+        crowd = await self._sample(asked, leads)
+        self._remember(asked, crowd)
+        return await self._find_in_crowd(asked, crowd, place, skip, limit)
 
     async def _count(
         self, asked: Asked, most: int, place: Place | None, skip: int, limit: int
@@ -177,25 +225,29 @@ class LeadSearch:
         [sample] = await self._pool.fetch(sql.lead_search_sample, *asked, SAMPLED, leads)
         looked_at = max(1, sample["looked_at"])
         wholes, beginnings, insides = sample["wholes"], sample["beginnings"], sample["insides"]
-        crowd = Crowd(
+        return Crowd(
             total=max(self._most_counted + 1, round_down(leads * insides // looked_at)),
             shares=[
                 part / looked_at for part in (wholes, beginnings - wholes, insides - beginnings)
             ],
         )
-        if len(self._crowds) >= REMEMBERED:
-            self._crowds.clear()
-        self._crowds[asked] = (time.monotonic() + REMEMBERED_S, crowd)
-        return crowd
 
-    def _recall(self, asked: Asked) -> Crowd | None:
-        until, crowd = self._crowds.get(asked, (0.0, None))
-        return crowd if until > time.monotonic() else None
+    def _remember(self, asked: Asked, crowd: Crowd | None) -> None:
+        self._known.pop(asked, None)
+        if len(self._known) >= REMEMBERED:
+            del self._known[next(iter(self._known))]  # the oldest
+        self._known[asked] = Known(time.monotonic() + REMEMBERED_S, crowd)
+
+    def _recall(self, asked: Asked, *, late_too: bool = False) -> Known | None:
+        """late_too: also what is too old, since someone is finding out anew."""
+        known = self._known.get(asked)
+        return known if known and (late_too or known.until > time.monotonic()) else None
 
     async def _find_in_crowd(
-        self, asked: Asked, crowd: Crowd, place: Place | None, skip: int, wanted: int
-    ) -> list[Any]:
-        """Tier by tier, until there are as many as wanted."""
+        self, asked: Asked, crowd: Crowd, place: Place | None, skip: int, limit: int
+    ) -> Found:
+        """Tier by tier, until the page is full."""
+        wanted = limit + 1
         first, *after = (0, 101, "") if place is None else (*place.values, place.id)
         rows: list[Any] = []
         for tier in range(first, TIERS):
@@ -207,7 +259,7 @@ class LeadSearch:
                 break
             skip = 0 if found else max(0, skip - size)
             after = [101, ""]
-        return rows
+        return Found(rows, crowd.total, is_estimate=True)
 
     async def _find_in_tier(
         self,

@@ -7,6 +7,7 @@ looked at field by field. What a type alone cannot say (e-mail syntax, say) a st
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, cast, get_args, get_origin
 
 import msgspec
@@ -70,6 +71,13 @@ def decode_query(pairs: list[tuple[str, str]], kind: type[T]) -> T:
             faults.append(Fault(name, "duplicate", f"{name} is given more than once."))
             continue
         target[key] = int(text) if name in integers and _INTEGER.fullmatch(text) else text
+    if not faults and not _contains_nul(values):
+        try:
+            value = msgspec.convert(values, kind)
+            if not any(_find_check_faults(value)):
+                return value
+        except msgspec.ValidationError:
+            pass
     faults += find_faults(values, kind)
     if faults:
         raise to_problem(faults, "The query string")
@@ -78,7 +86,7 @@ def decode_query(pairs: list[tuple[str, str]], kind: type[T]) -> T:
 
 def find_faults(fields: Mapping[str, Any], kind: type[msgspec.Struct]) -> Iterator[Fault]:
     """Every fault of an object against a struct type, in the order of the struct's fields."""
-    known = {f.encode_name: f for f in structs.fields(kind)}
+    known = _list_fields(kind)
     yield from _find_strangers(fields, known, kind)
     checks: Mapping[str, Check] = getattr(kind, "checks", {})
     faults: list[Fault] = []
@@ -202,8 +210,15 @@ def _take_integers(fields: dict[str, Any], kind: type[msgspec.Struct]) -> dict[s
     return fields
 
 
-def _find_integers(kind: type[msgspec.Struct]) -> set[str]:
-    return {field.encode_name for field in structs.fields(kind) if _holds_int(field.type)}
+@cache  # reading them from the annotations takes longer than a whole request should
+def _list_fields(kind: type[msgspec.Struct]) -> Mapping[str, structs.FieldInfo]:
+    """The fields of a struct by their names on the wire."""
+    return {field.encode_name: field for field in structs.fields(kind)}
+
+
+@cache
+def _find_integers(kind: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(name for name, f in _list_fields(kind).items() if _holds_int(f.type))
 
 
 def _holds_int(kind: Any) -> bool:

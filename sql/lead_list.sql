@@ -55,7 +55,7 @@ WHERE l.tenant_id = :tenant AND l.live = :live AND l.kind =
 
 -- part: lead_list_kind_tail
 AND (l.{column}, l.id) {after} (:start, :start_id) AND l.{column} {before} :stop
-ORDER BY l.{column} {direction}, l.id {direction} LIMIT :skip::bigint + :most_rows::bigint
+ORDER BY l.{column} {direction}, l.id {direction} LIMIT (SELECT :skip::bigint + :most_rows::bigint)
 
 -- part: lead_list_total_kept
 -- From the counters, whatever the size of the table.
@@ -81,7 +81,7 @@ WITH found AS MATERIALIZED (
     SELECT count(*) AS n FROM found
 ), page AS MATERIALIZED (
     SELECT f.value, f.id FROM found f WHERE (f.value, f.id) {after} (:start, :start_id)
-    ORDER BY f.value {direction}, f.id {direction} OFFSET :skip LIMIT :most_rows
+    ORDER BY f.value {direction}, f.id {direction} OFFSET :skip LIMIT (SELECT :most_rows::bigint)
 )
 {lead_list_rows}
 
@@ -97,10 +97,10 @@ WITH total AS MATERIALIZED (
         FROM lead l
         WHERE l.tenant_id = :tenant AND l.live = :live
           AND (l.{column}, l.id) {after} (:start, :start_id) AND l.{column} {before} :stop
-        ORDER BY l.{column} {direction}, l.id {direction} LIMIT :most_looked_at
+        ORDER BY l.{column} {direction}, l.id {direction} LIMIT (SELECT :most_looked_at::bigint)
     ) AS l
     WHERE {lead_list_filter_all}
-    ORDER BY l.{column} {direction}, l.id {direction} OFFSET :skip LIMIT :most_rows
+    ORDER BY l.{column} {direction}, l.id {direction} OFFSET :skip LIMIT (SELECT :most_rows::bigint)
 )
 {lead_list_rows}
 

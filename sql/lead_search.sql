@@ -27,7 +27,7 @@ WITH question AS MATERIALIZED (
     SELECT h.id, h.score, h.tier FROM hit h
     WHERE $6::smallint IS NULL OR h.tier > $6
        OR (h.tier = $6 AND (h.score, h.id) < ($7::smallint, $8::text))
-    ORDER BY h.tier, h.score DESC, h.id DESC OFFSET $9 LIMIT $10
+    ORDER BY h.tier, h.score DESC, h.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
 )
 SELECT (SELECT count(*) FROM hit) AS found, p.id, p.score, p.tier, l.body
 FROM (SELECT) AS one
@@ -57,7 +57,7 @@ WITH question AS MATERIALIZED (
     WHERE $5 = 2
 ), page AS MATERIALIZED (
     SELECT h.id, h.score FROM hit h WHERE (h.score, h.id) < ($7::smallint, $8::text)
-    ORDER BY h.score DESC, h.id DESC OFFSET $9 LIMIT $10
+    ORDER BY h.score DESC, h.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
 )
 SELECT (SELECT count(*) FROM hit) AS found, p.id, p.score, $5::integer::smallint AS tier, l.body
 FROM (SELECT) AS one
@@ -82,7 +82,7 @@ FROM (
     SELECT r.id, r.score, s.text FROM (
         SELECT id, score FROM lead
         WHERE tenant_id = $1 AND live = $2 AND (score, id) < ($7::smallint, $8::text)
-        ORDER BY score DESC, id DESC LIMIT $6
+        ORDER BY score DESC, id DESC LIMIT (SELECT $6::bigint)
     ) AS r CROSS JOIN LATERAL (
         SELECT text FROM lead_search
         WHERE tenant_id = $1 AND live = $2 AND id = r.id AND ($4::smallint[] IS NULL OR kind = ANY ($4))
@@ -94,7 +94,7 @@ FROM (
             AND NOT s.text LIKE ALL ((SELECT (ask).wholes FROM question)::text[])
         ELSE s.text LIKE ALL ((SELECT (ask).insides FROM question)::text[])
             AND NOT s.text LIKE ALL ((SELECT (ask).beginnings FROM question)::text[]) END
-    ORDER BY r.score DESC, r.id DESC OFFSET $9 LIMIT $10
+    ORDER BY r.score DESC, r.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
 ) AS w
 CROSS JOIN LATERAL (
     SELECT lead_hit_json(l, search_field(

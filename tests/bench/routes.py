@@ -3,6 +3,7 @@
 import json
 import secrets
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -49,7 +50,7 @@ async def _choose_paths(name: str, session: aiohttp.ClientSession, leads: int) -
             return [f"/v1/leads?limit={LIMIT}&cursor={cursor}"]
         case "search_few" | "search_many":
             words = FEW if name == "search_few" else MANY
-            paths = [f"/v1/leads/search?q={word}&limit={LIMIT}" for word in words]
+            paths = [f"/v1/leads/search?q={quote(word)}&limit={LIMIT}" for word in words]
         case _:
             paths = [f"/v1/leads?limit={LIMIT}"]
     await _ask(session, "GET", paths[0])

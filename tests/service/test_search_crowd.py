@@ -1,5 +1,6 @@
 """Search where many match: the same hits in the same order, their number an estimate."""
 
+import asyncio
 import random
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from service.auth import Principal
 from service.db import Pool
+from service.errors import Unavailable
 from service.search import LeadSearch, SearchQuery, round_down
 from tests.factories import Tenant, make_lead
 
@@ -74,6 +76,33 @@ async def test_all_hits_of_a_small_tenant_are_counted(pool: Pool, who: Principal
     page = msgspec.json.decode(await small.read(who, SearchQuery(q="acme")))
     assert page["pagination"]["total"] == len(exact)
     assert "totalEstimated" not in page["pagination"]
+
+
+async def test_many_who_ask_the_same_at_once_all_get_it(pool: Pool, who: Principal) -> None:
+    crowd = LeadSearch(pool, most_counted=20, few_leads=0)
+    pages = await asyncio.gather(*(crowd.read(who, SearchQuery(q="acme")) for _ in range(20)))
+    again = await crowd.read(who, SearchQuery(q="acme"))
+    assert set(pages) == {again}
+
+
+async def test_a_search_that_takes_too_long_is_ended_and_told(committed: Pool) -> None:
+    search = LeadSearch(committed, patience_s=0.3)
+    who = Principal("key", 1, True, "read")
+    async with committed.acquire() as conn, conn.transaction():
+        await conn.execute("LOCK TABLE lead_search")
+        with pytest.raises(Unavailable, match="takes too long"):
+            await search.read(who, SearchQuery(q="acme"))
+    async with asyncio.timeout(5):
+        while await committed.fetchval(_WAITING):  # noqa: ASYNC110  # only the server knows
+            await asyncio.sleep(0.01)
+    assert b'"total":0' in await search.read(who, SearchQuery(q="acme"))
+
+
+_WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE query LIKE '%lead_search_find%' AND wait_event_type = 'Lock'
+  AND datname = current_database() AND pid <> pg_backend_pid()
+"""
 
 
 def test_estimates_have_two_digits() -> None:
