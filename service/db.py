@@ -57,6 +57,8 @@ async def create_pool(
             "lock_timeout": f"{lock_timeout_s * 1000:.0f}",  # 0: as long as a statement may take
             "idle_in_transaction_session_timeout": "10000",
             "jit": "off",
+            # A plan is kept for the session, and must not remember the time when a table was empty.
+            "enable_seqscan": "off",
             "pg_trgm.word_similarity_threshold": "0.45",  # what search takes for a typo
             "TimeZone": "UTC",
         },
