@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 import sql
 from service.db import Connection
-from service.errors import Problem, encode_problem
+from service.errors import Problem, Unavailable, encode_problem
 from service.http import Call, Handler, Operation
 from service.metrics import IDEMPOTENT_REPLAYS
 from service.request_keys import (
@@ -27,6 +27,7 @@ from service.request_keys import (
     make_digest,
     make_owner,
 )
+from service.secretbox import SealError
 from service.webhooks import open_box
 
 METHODS = frozenset({"POST", "PATCH"})
@@ -120,7 +121,11 @@ class KeyedCall:
     def _open(self, row: Any) -> bytes:
         if row["sealed"] is None:
             return str(row["body"]).encode()
-        return open_box(self.call.state.settings).open(row["sealed"], make_owner(*self.place))
+        try:
+            return open_box(self.call.state.settings).open(row["sealed"], make_owner(*self.place))
+        except SealError:
+            message = f"The answer under this {HEADER} was sealed with a SECRET_KEY that is gone."
+            raise Unavailable(message, retry_after_s=3600) from None
 
     def _seal(self, body: bytes) -> bytes:
         return open_box(self.call.state.settings).seal(body, make_owner(*self.place))

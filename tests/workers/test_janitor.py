@@ -10,10 +10,12 @@ from prometheus_client import REGISTRY
 
 import sql
 from service.db import Connection, Pool, create_pool
+from service.request_keys import make_digest
 from service.settings import Settings
 from service.wakeups import Wakeups
 from tests.cluster import Cluster
 from tests.partitions import add_partition, exists, week_of
+from workers import janitor
 from workers.janitor import Janitor
 from workers.slices import Workshop
 
@@ -196,3 +198,21 @@ async def age_ticker(pool: Pool) -> None:
         "snap = pg_current_snapshot() RETURNING tick, generation, snap, at) "
         "INSERT INTO tick SELECT * FROM cut"
     )
+
+
+async def test_answers_to_idempotency_keys_are_kept_a_day_and_not_much_longer(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(janitor, "ANSWERS_A_PART", 3)
+    for n, hours in enumerate((0, 23.9, *[24.1 + n for n in range(10)])):
+        key = make_digest(str(n))
+        await shop.pool.execute(
+            sql.idempotent_answer_insert_if_new, 1, True, key, key, 200, None, None, "{}", None
+        )
+        await shop.pool.execute(
+            "UPDATE idempotent_answer SET created_at = now() - make_interval(secs => $1) "
+            "WHERE key = $2",
+            hours * 3600, key,
+        )  # fmt: skip
+    await Janitor(shop).once()
+    assert await shop.pool.fetchval("SELECT count(*) FROM idempotent_answer") == 2

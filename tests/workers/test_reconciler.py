@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from msgspec.structs import replace
 
+import sql
 from service.db import Pool
 from service.reconciling import reconcile
 from service.rekeying import rekey_all
+from service.request_keys import make_digest
+from service.request_keys import make_owner as make_answer_owner
 from service.secretbox import SealError, make_box
 from service.settings import Settings
 from service.webhook_changes import EndpointPatch, change_endpoint
@@ -108,10 +111,18 @@ async def test_a_new_secret_key_takes_over_without_losing_a_secret(
             made = await create_endpoint(conn, make_box(old), *whose, wanted)
             patch = EndpointPatch(headers={"X-Key": "value"})
             assert await change_endpoint(conn, make_box(old), *whose, made.id, patch)
-        assert await rekey_all(conn, make_box(new)) == 2
+        key = make_digest("key")
+        owner = make_answer_owner(*whose, key)
+        sealed = make_box(old).seal(b"answer", owner)
+        await conn.execute(
+            sql.idempotent_answer_insert_if_new, *whose, key, key, 201, None, None, None, sealed
+        )
+        assert await rekey_all(conn, make_box(new)) == 3
         assert await rekey_all(conn, make_box(new)) == 0
         with pytest.raises(SealError):
             await rekey_all(conn, make_box(replace(settings, secret_key=KEYS[2])))
+        (answer,) = await conn.fetch(sql.idempotent_answer_get_many, [whose[0]], [whose[1]], [key])
+        assert make_box(alone).open(answer["sealed"], owner) == b"answer"
     book = TargetBook(pool, make_box(alone), 15)
     target = (await book.get_many([made.id]))[made.id]
     assert target is not None
