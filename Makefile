@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test bench bench-webhooks check fmt lint type migrate lock clean
+.PHONY: help install run test faults bench bench-webhooks check fmt lint type migrate lock clean
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
@@ -15,6 +15,9 @@ run: $(RUN) ## Run all of Leadlog here; HOST, PORT, DATA_DIR, DATABASE_URL, REDI
 
 test: $(DEV) ## Run all tests, on a PostgreSQL and a Valkey of their own
 	@$(BIN)/pytest
+
+faults: $(DEV) ## Kill, stop and wipe what can be, at full length (half an hour); ARGS='-k freeze' picks
+	@$(BIN)/pytest -n0 -m long tests/faults $(ARGS)
 
 bench: $(DEV) ## Measure against FastAPI, Starlette and pgbench; ARGS='--help' tells what else it can
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -164,12 +164,13 @@ SELECT id FROM finished UNION ALL SELECT id FROM retried;
 
 -- name: delivery_reap_many
 -- $1 rows at most, $2 lost leases after which one is given up. Takes back what a dispatcher that
--- died or slept too long had leased; a late settlement then fails on its token.
+-- died or slept too long had leased; a late settlement then fails on its token. It is due as it
+-- was, before what came after it: what follows of its lead waits for it.
 WITH lost AS MATERIALIZED (
     SELECT id, lost + 1 >= $2 AS given_up FROM delivery
     WHERE leased_until < now() ORDER BY leased_until LIMIT $1 FOR UPDATE SKIP LOCKED
 ), returned AS (
-    UPDATE delivery d SET token = NULL, leased_until = NULL, lost = d.lost + 1, due_at = now()
+    UPDATE delivery d SET token = NULL, leased_until = NULL, lost = d.lost + 1
     FROM lost l WHERE d.id = l.id AND NOT l.given_up
     RETURNING d.id, d.endpoint_id, d.event_id, d.attempts, false AS given_up
 ), quarantined AS (

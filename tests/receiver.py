@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -61,14 +62,19 @@ class Receiver:
 
 
 @asynccontextmanager
-async def run_receiver(answer: Answer = answer_ok) -> AsyncIterator[Receiver]:
+async def run_receiver(
+    answer: Answer = answer_ok, listener: socket.socket | None = None
+) -> AsyncIterator[Receiver]:
+    """On a port of its own, or on one that a socket has kept for it."""
     receiver = Receiver(answer)
     app = web.Application(client_max_size=1024**3)
     app.router.add_route("*", "/{tail:.*}", receiver.handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    if listener is None:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    else:
+        await web.SockSite(runner, listener).start()
     port = runner.addresses[0][1]
     receiver.url = f"http://127.0.0.1:{port}"
     try:

@@ -127,6 +127,21 @@ async def test_a_lost_lease_is_taken_back_and_its_late_settlement_is_refused(
     assert [tuple(attempt) for attempt in attempts] == [(1, 200), (2, 200)]
 
 
+async def test_what_is_taken_back_keeps_its_place_before_what_came_later(
+    desk: Desk, receiver: Receiver
+) -> None:
+    await desk.add(("a", 1))
+    await desk.add(*[(f"l{n}", 1) for n in range(40)])
+    await desk.pool.execute(
+        "UPDATE delivery SET token = 1, leased_until = now() - interval '1 second' "
+        "WHERE lead_id = 'a'"
+    )
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    await desk.drain(dispatcher)
+    await close(dispatcher)
+    assert "evt_a_1" in [received.id for received in receiver.received[:8]]
+
+
 async def test_a_delivery_that_loses_its_lease_five_times_is_given_up(desk: Desk) -> None:
     await desk.add(("a", 1), ("a", 2))
     for lost in range(1, MAX_LOST_LEASES + 1):

@@ -101,7 +101,7 @@ async def measure_delay(
         async with start(settings, "-m", "service.cli", "work"):
             await asyncio.sleep(3)
             await sink.ask()
-            sent = await _write_leads(conn, tenants, seconds)
+            sent = await write_leads(conn, tenants, seconds)
             expected = sent * (10 - hung) // 10
             delays: list[float] = []
             for _ in range(200):
@@ -114,12 +114,14 @@ async def measure_delay(
     return delays
 
 
-async def _write_leads(conn: asyncpg.Connection, tenants: list[int], seconds: float) -> int:
-    """RATE leads a second, in small batches as the API writes them; how many."""
+async def write_leads(
+    conn: asyncpg.Connection, tenants: list[int], seconds: float, rate: float = RATE
+) -> int:
+    """`rate` leads a second, in small batches as the API writes them; how many."""
     begun, sent = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - begun) < seconds:
         rows = []
-        while sent < elapsed * RATE or sent % len(tenants):
+        while sent < elapsed * rate or sent % len(tenants):
             number, email = ULID(), f"{ULID()}@example.com".lower()
             rows.append({
                 "tenant_id": tenants[sent % len(tenants)], "live": True, "id": f"lead_{number}",
