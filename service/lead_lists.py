@@ -197,7 +197,7 @@ def choose_finder(query: ListQuery) -> tuple[Finder, Filter] | None:
         return "by_email", "filter_all"
     if query.tag is not None or query.assigned_to is not None or query.custom_fields:
         looks_at_row = "updated_at" in (*columns, SORTS[query.sort_by].column)
-        if looks_at_row or any(map(_is_cut, query.custom_fields.values())):
+        if looks_at_row or _is_ambiguous(query):
             return "by_keys_and_row", "filter_all"
         return "by_keys", "filter_some"
     if not columns or columns == [SORTS[query.sort_by].column]:
@@ -205,9 +205,18 @@ def choose_finder(query: ListQuery) -> tuple[Finder, Filter] | None:
     return RANGES[columns[0]], "filter_none" if len(columns) == 1 else "filter_all"
 
 
-def _is_cut(value: str) -> bool:
-    """Whether the index has only the beginning of such a value."""
-    return len(value) > KEY_LENGTH or "\1" in value
+def _is_ambiguous(query: ListQuery) -> bool:
+    """Whether what the index knows of the parameters could also be that of others.
+
+    Of a field it has `name=value`, of a long value the beginning, and for U+0001 it has U+0002.
+    """
+    fields = query.custom_fields
+    parameters = (query.tag or "", query.assigned_to or "", *fields, *fields.values())
+    return (
+        any("=" in part for part in (*fields, *fields.values()))
+        or any(len(value) > KEY_LENGTH for value in fields.values())
+        or any("\1" in part or "\2" in part for part in parameters)
+    )
 
 
 def _has_kind(query: ListQuery) -> bool:
