@@ -14,6 +14,7 @@ from yarl import URL
 
 from service.app import create_app
 from service.keys import Scope
+from service.one_write import OneWriteProtocol
 from service.settings import Settings
 from tests.factories import Tenant
 
@@ -30,7 +31,7 @@ class Server(uvicorn.Server):
 async def serve_api(settings: Settings) -> AsyncIterator[str]:
     """The address of a server of the app, as `leadlog serve` runs it."""
     config = uvicorn.Config(
-        create_app(settings), http="httptools", ws="none", access_log=False, log_config=None,
+        create_app(settings), http=OneWriteProtocol, ws="none", access_log=False, log_config=None,
         server_header=False, lifespan="on", timeout_graceful_shutdown=2,
     )  # fmt: skip
     server = Server(config)

@@ -54,6 +54,7 @@ def serve(
     import uvicorn
 
     from service.address import check_port
+    from service.one_write import OneWriteProtocol
 
     settings = load_settings(os.environ)
     settings.require_database_url()
@@ -67,7 +68,7 @@ def serve(
         port=address[1],
         workers=workers,
         loop="uvloop",
-        http="httptools",
+        http=OneWriteProtocol,
         access_log=False,
         log_config=None,
         server_header=False,
