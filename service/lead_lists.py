@@ -143,37 +143,35 @@ class ListQuery(Input):
 async def read_list(pool: Pool, principal: Principal, query: ListQuery) -> bytes:
     """One page as JSON. Raises InvalidRequest for a cursor that is not of this list."""
     belongs_to = _describe_list(principal, query)
-    rows = await _find_rows(pool, query, make_parameters(principal, query, belongs_to))
-    total = rows[0]["total"]
-    found = [row for row in rows if row["id"] is not None]
-    shown, has_more = found[: query.limit], len(found) > query.limit
+    row = await _find_page(pool, query, make_parameters(principal, query, belongs_to))
+    has_more = row["found"] > query.limit
     next_cursor = None
     if has_more:
-        last, show = shown[-1], SORTS[query.sort_by].show
-        next_cursor = encode_cursor(Place((show(last["value"]),), last["id"]), belongs_to)
+        place = Place((SORTS[query.sort_by].show(row["value"]),), row["id"])
+        next_cursor = encode_cursor(place, belongs_to)
     return encode_page(
-        [row["body"] for row in shown],
+        row["body"] or "",
         make_pagination(
             None if query.cursor is not None else query.page or 1,
-            query.limit, total, has_more=has_more, next_cursor=next_cursor,
+            query.limit, row["total"], has_more=has_more, next_cursor=next_cursor,
         ),
     )  # fmt: skip
 
 
-async def _find_rows(pool: Pool, query: ListQuery, values: dict[str, Any]) -> list[Any]:
-    """The rows of the page and one more, if there is one; at least one row, which has the total."""
+async def _find_page(pool: Pool, query: ListQuery, values: dict[str, Any]) -> Any:
+    """The one row of a statement in sql/lead_list.sql."""
     first = make_list_statement(query)
-    rows: list[Any] = await pool.fetch(first.text, *first.bind(values))
+    row: Any = await pool.fetchrow(first.text, *first.bind(values))
     finder = choose_finder(query)
-    if finder is None or rows[0]["total"] <= MOST_GATHERED:
-        return rows
+    if finder is None or row["total"] <= MOST_GATHERED:
+        return row
     column = SORTS[query.sort_by].column
     browse = make_browse(column, query.sort_order, *finder, by_kind=_has_kind(query))
-    rows = await pool.fetch(browse.text, *browse.bind(values))
-    if len(rows) > query.limit:
-        return rows
+    row = await pool.fetchrow(browse.text, *browse.bind(values))
+    if row["found"] > query.limit:
+        return row
     # The matches lie far from where the order begins: after all, gather them.
-    return await pool.fetch(first.text, *first.bind({**values, "most_found": ALL}))
+    return await pool.fetchrow(first.text, *first.bind({**values, "most_found": ALL}))
 
 
 def make_list_statement(query: ListQuery) -> Statement:
@@ -247,6 +245,7 @@ def make_parameters(principal: Principal, query: ListQuery, belongs_to: object) 
         "least": least,
         "greatest": greatest,
         "skip": ((query.page or 1) - 1) * query.limit,
+        "limit": query.limit,
         "most_rows": query.limit + 1,
         "most_found": MOST_GATHERED,
         "most_looked_at": MOST_LOOKED_AT,

@@ -97,6 +97,8 @@ def _describe_search(
 
 
 def _describe_order(column: Column, order: Order) -> dict[str, str]:
-    if order == "desc":
-        return {"column": column, "direction": "DESC", "after": "<", "before": ">"}
-    return {"column": column, "direction": "ASC", "after": ">", "before": "<"}
+    words = ("DESC", "ASC", "<", ">") if order == "desc" else ("ASC", "DESC", ">", "<")
+    return {
+        "column": column,
+        **dict(zip(("direction", "backward", "after", "before"), words, strict=True)),
+    }

@@ -159,7 +159,7 @@ class LeadSearch:
             place = Place((str(last["tier"]), str(last["score"])), last["id"])
             next_cursor = encode_cursor(place, belongs_to)
         return encode_page(
-            [row["body"] for row in shown],
+            ",".join(row["body"] for row in shown),
             make_pagination(
                 None if query.cursor is not None else query.page or 1,
                 query.limit, found.total, has_more=has_more, next_cursor=next_cursor,

@@ -1,7 +1,9 @@
--- Lists of leads. Every statement gives one row per lead of the page, and at least one row, so that
--- `total` is known on an empty page too. {column} is what the list is sorted by, {direction} ASC or
--- DESC; {after} is > or < accordingly and {before} the other. Parameters of all: :tenant, :live,
--- :start and :start_id (the page begins behind them), :stop (it ends before), :skip, :most_rows.
+-- Lists of leads. Every statement gives one row: total, the page's leads as JSON with commas between
+-- (null: none), value and id of the last of them, and found: how many there are from the first on, up
+-- to one more than the page holds. {column} is what the list is sorted by, {direction} ASC or DESC and
+-- {backward} the other; {after} is > or < accordingly and {before} the other. Parameters of all:
+-- :tenant, :live, :start and :start_id (the page begins behind them), :stop (it ends before), :skip,
+-- :limit, and :most_rows, one more.
 
 -- part: lead_list_walk
 -- The page in the order of an index: it costs what it shows. {total}: how to count; {source}: which
@@ -18,14 +20,21 @@ WITH total AS MATERIALIZED (
 
 -- part: lead_list_rows
 -- OFFSET 0: one look-up for each row of the page, however many the planner thinks they are.
-SELECT t.n AS total, p.value, p.id, l.body
+, shown AS MATERIALIZED (
+    SELECT p.value, p.id FROM page p
+    ORDER BY p.value {direction}, p.id {direction} LIMIT (SELECT :limit::bigint)
+)
+SELECT t.n AS total, (SELECT count(*) FROM page) AS found, e.value, e.id, b.body
 FROM total t
-LEFT JOIN page p ON true
-LEFT JOIN LATERAL (
-    SELECT lead_json(r)::text AS body FROM lead r
-    WHERE r.tenant_id = :tenant AND r.live = :live AND r.id = p.id OFFSET 0
-) AS l ON true
-ORDER BY p.value {direction}, p.id {direction}
+CROSS JOIN (
+    SELECT string_agg(l.body, ',') AS body FROM shown s CROSS JOIN LATERAL (
+        SELECT lead_json(r)::text AS body FROM lead r
+        WHERE r.tenant_id = :tenant AND r.live = :live AND r.id = s.id OFFSET 0
+    ) AS l
+) AS b
+LEFT JOIN (
+    SELECT s.value, s.id FROM shown s ORDER BY s.value {backward}, s.id {backward} LIMIT 1
+) AS e ON true
 
 -- part: lead_list_any
 SELECT l.{column} AS value, l.id FROM lead l
