@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults bench bench-webhooks check fmt lint type migrate lock clean
+.PHONY: help install run test faults bench bench-webhooks bench-neighbours check fmt lint type migrate lock clean
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
@@ -24,6 +24,9 @@ bench: $(DEV) ## Measure against FastAPI, Starlette and pgbench; ARGS='--help' t
 
 bench-webhooks: $(DEV) ## Measure webhook delivery; ARGS='--help' tells what else it can
 	@$(BIN)/python -m tests.bench.webhooks $(ARGS)
+
+bench-neighbours: $(DEV) ## Measure healthy webhooks beside each kind of hostile one
+	@$(BIN)/python -m tests.bench.webhooks.neighbours $(ARGS)
 
 check: lint type ## Run what CI runs before the tests
 

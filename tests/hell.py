@@ -130,6 +130,24 @@ HELL: dict[str, tuple[Behave, int | None, str | None]] = {
         None,
         "bad_answer",
     ),
+    "says 500 at once": (say(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), 500, "status"),
+    **{
+        f"says 429, to come again {text or 'at no time'}": (
+            say(f"HTTP/1.1 429 No\r\nRetry-After: {text}\r\nContent-Length: 0\r\n\r\n".encode()),
+            429,
+            "status",
+        )
+        for text in (
+            "1",
+            "0.5",
+            "-5",
+            "1e309",
+            "99999999999",
+            "soon",
+            "",
+            "Wed, 21 Oct 9999 07:28:00 GMT",
+        )
+    },
     "upgrades to something else": (
         say(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
         101,

@@ -96,7 +96,7 @@ class Plant:
                 "SELECT owner FROM lease WHERE name = 'dispatcher/0' AND expires_at > now()"
             )
             pid = int(owner.split("/")[1]) if owner else 0
-            return next((one for one in self.workers if one.pid == pid), None)
+            return next((w for w in self.workers if w.pid == pid and w.returncode is None), None)
 
         found: asyncio.subprocess.Process = await self.wait_for(look, "dispatcher")
         return found
