@@ -5,21 +5,22 @@ import base64
 import binascii
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
+from service.api_client import call_api
+from service.forwarding import Forwarder
 from service.processes import StartError
-from service.webhooks import decode_secret
 
 TOLERANCE_S = 300
 """How far a timestamp may be from now, as Standard Webhooks suggests."""
 MAX_BODY_BYTES = 1024 * 1024
-_CREATED = 201
+NO_CONTENT = 204
 
 
 class Heard(msgspec.Struct):
@@ -32,15 +33,21 @@ class Heard(msgspec.Struct):
     """Why the signature does not hold; null: it does."""
     body: bytes
     answered: int
+    forwarded: int | None
+    """What the server it was passed on to answered; 502: it did not."""
 
 
 class Listener:
-    """What to answer, and whom to tell; `keys` verify."""
+    """What to answer, and whom to tell; `keys` verify.
+
+    With a forwarder, what is believed is passed on, and its answer is ours unless one was chosen.
+    """
 
     def __init__(
-        self, tell: Callable[[Heard], None], *, status: int = 204, delay_s: float = 0.0
+        self, tell: Callable[[Heard], None], *, status: int | None = None, delay_s: float = 0.0
     ) -> None:
         self.keys: list[bytes] = []
+        self.forwarder: Forwarder | None = None
         self._tell = tell
         self._status = status
         self._delay_s = delay_s
@@ -48,20 +55,29 @@ class Listener:
     async def receive(self, request: web.Request) -> web.Response:
         """Answers with the chosen status, or 400 where the signature does not hold."""
         body = await request.read()
-        fault = find_fault(self.keys, request.headers, body, time.time())
-        answered = self._status if fault is None else 400
+        answered = await self.hear(request.path_qs, request.headers, body)
+        await asyncio.sleep(self._delay_s)
+        return web.Response(status=answered)
+
+    async def hear(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Verifies, passes on, tells; the status to answer."""
+        fault = find_fault(self.keys, headers, body, time.time())
+        forwarded = None
+        if fault is None and self.forwarder is not None:
+            forwarded = await self.forwarder.pass_on(headers, body)
+        answered = 400 if fault is not None else self._status or forwarded or NO_CONTENT
         self._tell(
             Heard(
-                path=request.path_qs,
-                event_id=request.headers.get("webhook-id", ""),
-                attempt=request.headers.get("webhook-attempt", ""),
+                path=path,
+                event_id=headers.get("webhook-id", ""),
+                attempt=headers.get("webhook-attempt", ""),
                 fault=fault,
                 body=body,
                 answered=answered,
+                forwarded=forwarded,
             )
         )
-        await asyncio.sleep(self._delay_s)
-        return web.Response(status=answered)
+        return answered
 
 
 def find_fault(
@@ -113,51 +129,18 @@ async def serve_listener(listener: Listener, host: str, port: int) -> AsyncItera
 
 @asynccontextmanager
 async def register(
-    api_url: str, api_key: str, own_url: str, events: list[str]
+    session: aiohttp.ClientSession, own_url: str, events: list[str]
 ) -> AsyncIterator[dict[str, Any]]:
     """A webhook that lives while this is entered, as the API shows it, secret included.
 
     Raises StartError if the API does not take it.
     """
-    headers = {"Authorization": f"Bearer {api_key}"}
-    async with aiohttp.ClientSession(api_url, headers=headers) as session:
-        made = await _post_webhook(session, {"url": own_url, "events": events})
-        try:
-            yield made
-        finally:
-            async with session.delete(f"/v1/webhooks/{made['id']}"):
-                pass
-
-
-async def _post_webhook(session: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str, Any]:
+    body = {"url": own_url, "events": events}
+    made: dict[str, Any] = msgspec.json.decode(
+        await call_api(session, "POST", "/v1/webhooks", body)
+    )
     try:
-        async with session.post("/v1/webhooks", json=body) as response:
-            answer: dict[str, Any] = await response.json()
-            status = response.status
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise StartError(
-            f"No Leadlog answers there ({error}): is `leadlog dev` running, and is --url right?"
-        ) from error
-    if status != _CREATED:
-        raise StartError(f"The API did not take the webhook: {answer['error']['message']}")
-    return answer
-
-
-async def listen_until(
-    stop: Callable[[], Awaitable[object]],
-    listener: Listener,
-    address: tuple[str, int],
-    api: tuple[str, str] | None,
-    events: list[str],
-    ready: Callable[[str], None],
-) -> None:
-    """Listens until `stop` returns, registered with the API if there is one (its URL and a key)."""
-    async with serve_listener(listener, *address) as own_url:
-        if api is None:
-            ready(own_url)
-            await stop()
-            return
-        async with register(*api, own_url, events) as made:
-            listener.keys.append(decode_secret(cast(str, made["secret"])))
-            ready(own_url)
-            await stop()
+        yield made
+    finally:
+        async with session.delete(f"/v1/webhooks/{made['id']}"):
+            pass

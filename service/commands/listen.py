@@ -1,4 +1,4 @@
-"""`leadlog listen`: a webhook receiver to look at what a subscriber gets."""
+"""`leadlog listen`: a webhook receiver to look at what a subscriber gets, and to get it again."""
 
 import asyncio
 import json
@@ -24,8 +24,26 @@ Secret = Annotated[
     str | None,
     typer.Option(help="Verify with this whsec_… and register nothing: the webhook exists."),
 ]
-Status = Annotated[int, typer.Option(min=200, max=599, help="What to answer.")]
+Status = Annotated[
+    int | None, typer.Option(min=200, max=599, help="What to answer.  [204, or as --forward does]")
+]
 Delay = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait with the answer.")]
+Forward = Annotated[
+    str | None,
+    typer.Option(help="Pass verified events on to this URL. Typing `again` sends the last again."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(help="First what happened since: 30m, 2h, 3d or a time. See --webhook."),
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option(help="With --secret: the existing webhook that leads here, to be replayed."),
+]
+Resend = Annotated[
+    list[str] | None,
+    typer.Option("--replay", help="With --webhook: a delivery (dlv_…) to send again. Repeatable."),
+]
 
 
 def listen(
@@ -35,31 +53,36 @@ def listen(
     port: Port = 0,
     event: Events = None,
     secret: Secret = None,
-    status: Status = 204,
+    status: Status = None,
     delay: Delay = 0.0,
+    forward: Forward = None,
+    replay_since: Since = None,
+    webhook: Webhook = None,
+    replay: Resend = None,
 ) -> None:
     """Receive webhooks here: register, verify each signature, print what comes. Ctrl-C ends it.
 
     Behind a pipe it prints one JSON object per line.
     """
-    from service.listening import Listener, listen_until
-    from service.webhooks import EventType, decode_secret
+    from service.listen_session import Wishes, listen_until
+    from service.listening import Listener
+    from service.webhooks import EventType
 
     settings = load_settings(os.environ)
+    needs_api = secret is None or webhook is not None
+    wishes = Wishes(
+        address=(host, port),
+        api_url=url or f"http://{settings.host}:{settings.port}",
+        api_key=(key or _read_key(settings.data_dir)) if needs_api else None,
+        events=event or list(get_args(EventType)),
+        secret=secret,
+        forward=forward,
+        since=replay_since,
+        webhook=webhook,
+        resend=replay or [],
+    )
     listener = Listener(_make_printer(), status=status, delay_s=delay)
-    api = None
-    if secret is not None:
-        try:
-            listener.keys.append(decode_secret(secret))
-        except ValueError as error:
-            raise SettingsError(f"The option --secret {error}") from None
-    else:
-        api = (
-            url or f"http://{settings.host}:{settings.port}",
-            key or _read_key(settings.data_dir),
-        )
-    events = event or list(get_args(EventType))
-    asyncio.run(listen_until(_wait_for_signal, listener, (host, port), api, events, _announce))
+    asyncio.run(listen_until(_wait_for_signal, listener, wishes, _say))
 
 
 async def _wait_for_signal() -> None:
@@ -78,8 +101,8 @@ def _read_key(folder: Path) -> str:
         ) from None
 
 
-def _announce(own_url: str) -> None:
-    typer.echo(f"Listening at {own_url}; Ctrl-C ends it.", err=True)
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _make_printer() -> Any:
@@ -97,8 +120,8 @@ def _make_printer() -> Any:
         sound = heard.fault is None
         head = Text.assemble(
             ("✓ " if sound else "✗ ", "green" if sound else "red"),
-            (heard.event_id, "bold"),
-            f"  attempt {heard.attempt}  answered {heard.answered}",
+            (_make_printable(heard.event_id), "bold"),
+            f"  attempt {_make_printable(heard.attempt)}  answered {heard.answered}",
             ("" if sound else f"  {heard.fault}", "red"),
         )
         console.print(head)
@@ -106,6 +129,11 @@ def _make_printer() -> Any:
         console.print(JSON.from_data(value) if not isinstance(value, str) else Text(repr(value)))
 
     return show
+
+
+def _make_printable(text: str) -> str:
+    """Without what a stranger might tell the terminal to do."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _print_line(heard: "Heard") -> None:
@@ -119,5 +147,6 @@ def _to_json(heard: "Heard") -> dict[str, Any]:
         event = heard.body.decode("utf-8", "replace")
     return {
         "verified": heard.fault is None, "fault": heard.fault, "attempt": heard.attempt,
-        "answered": heard.answered, "path": heard.path, "event": event,
+        "answered": heard.answered, "forwarded": heard.forwarded, "path": heard.path,
+        "event": event,
     }  # fmt: skip

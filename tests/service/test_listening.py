@@ -1,17 +1,22 @@
 """`leadlog listen` against the running API, as a program of its own."""
 
 import asyncio
-import json
-import signal
+import subprocess
 import sys
 import time
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
+import standardwebhooks
+from aiohttp import web
 
+from service.commands.listen import _make_printable
 from service.listening import find_fault
+from service.past import parse_since
 from service.webhooks import decode_secret
+from tests.listening import start, stop
+from tests.receiver import Received, run_receiver
 from tests.serving import Api
 from workers.signing import sign
 
@@ -56,25 +61,6 @@ def test_a_missing_header_is_named() -> None:
     assert find_fault([KEY], {"webhook-id": "evt_1"}, b"", 0.0) == "no header webhook-timestamp"
 
 
-async def start(*options: str) -> tuple[asyncio.subprocess.Process, str]:
-    """The program and the address it listens at."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "service.cli", "listen", *options,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
-    line = (await process.stderr.readline()).decode()
-    assert "Listening at http" in line, line + (await process.stderr.read()).decode()
-    return process, line.split()[2].rstrip(";")
-
-
-async def stop(process: asyncio.subprocess.Process) -> list[dict[str, Any]]:
-    process.send_signal(signal.SIGINT)
-    out, err = await process.communicate()
-    assert (process.returncode, err) == (0, b"")
-    return [json.loads(line) for line in out.splitlines()]
-
-
 async def test_listen_registers_itself_and_leaves_nothing_behind(api: Api) -> None:
     process, own_url = await start(
         "--url", api.url, "--key", str(api.key), "--event", "lead.created"
@@ -108,5 +94,93 @@ async def test_listen_says_in_a_sentence_what_is_wrong(api: Api) -> None:
     )  # fmt: skip
     _, err = await process.communicate()
     assert process.returncode == 1
-    assert b"did not take the webhook" in err
+    assert b"did not take it" in err
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--secret", "hunter2"], b"--secret must be"),
+        (["--key", "k", "--forward", "127.0.0.1:3000"], b"--forward must be a URL"),
+        (["--key", "k", "--webhook", "wh_1"], b"--webhook needs --secret"),
+        (["--key", "k", "--replay", "dlv_1"], b"--replay needs --webhook"),
+        (["--secret", SECRET, "--replay-since", "2h"], b"needs --webhook"),
+        (["--key", "k", "--replay-since", "yesterday"], b"must be a span"),
+        (["--key", "k", "--replay-since", "999999d"], b"must be a span"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused_in_a_sentence(
+    options: list[str], sentence: bytes
+) -> None:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "service.cli", "listen", *options],
+        capture_output=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert sentence in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_since_is_a_span_or_a_time() -> None:
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert parse_since("90s", now) == now - timedelta(seconds=90)
+    assert parse_since("2h", now) == now - timedelta(hours=2)
+    assert parse_since("2026-11-01T00:00:00Z", now) == datetime(2026, 11, 1, tzinfo=UTC)
+    for nonsense in ("", "h", "2 h", "-2h", "2w", "²h", "tomorrow"):
+        with pytest.raises(ValueError, match="neither a span nor a time"):
+            parse_since(nonsense, now)
+
+
+def test_what_a_stranger_sends_tells_the_terminal_nothing() -> None:
+    assert _make_printable("evt_\x1b[2J\x9b1m\r") == "evt_?[2J?1m?"
+
+
+async def test_what_is_verified_is_forwarded_and_answered_as_the_server_answers(
+    session: aiohttp.ClientSession,
+) -> None:
+    async def teapot(_: Received) -> web.Response:
+        return web.Response(status=418)
+
+    async with run_receiver(teapot) as receiver:
+        process, own_url = await start("--secret", SECRET, "--forward", f"{receiver.url}/hook")
+        body = b'{"id":"evt_1"}'
+        good = make_headers(body, int(time.time()), **{"x-secret": "stays", "webhook-attempt": "3"})
+        async with session.post(own_url, data=body, headers=good) as answer:
+            assert answer.status == 418
+        async with session.post(own_url, data=b"forged", headers=good) as answer:
+            assert answer.status == 400
+        (received,) = receiver.received
+        assert (received.path, received.body) == ("/hook", body)
+        assert received.headers["webhook-attempt"] == "3"
+        assert "x-secret" not in received.headers
+        standardwebhooks.Webhook(SECRET).verify(received.body, received.headers)
+    async with session.post(own_url, data=body, headers=good) as answer:
+        assert answer.status == 502  # the server has gone
+    told = await stop(process)
+    assert [one["forwarded"] for one in told] == [418, None, 502]
+
+
+async def test_what_was_received_is_sent_again_when_asked(session: aiohttp.ClientSession) -> None:
+    async with run_receiver() as receiver:
+        process, own_url = await start("--secret", SECRET, "--forward", receiver.url)
+        for n in range(1, 4):
+            body = b'{"id":"evt_%d"}' % n
+            headers = make_headers(body, int(time.time()) - 200)
+            headers["webhook-id"] = f"evt_{n}"
+            headers["webhook-signature"] = sign([KEY], f"evt_{n}", int(time.time()) - 200, body)
+            headers["webhook-timestamp"] = str(int(time.time()) - 200)
+            async with session.post(own_url, data=body, headers=headers) as answer:
+                assert answer.status == 200
+        assert process.stdin is not None
+        process.stdin.write(b"again\nagain 2\nagain evt_1\nagain evt_9\nagain 0\nhelp\n")
+        received = (await receiver.wait_for(7))[3:]
+        assert [one.id for one in received] == ["evt_3", "evt_2", "evt_3", "evt_1"]
+        for one in received:
+            assert abs(int(one.headers["webhook-timestamp"]) - time.time()) < 60
+            standardwebhooks.Webhook(SECRET).verify(one.body, one.headers)
+        assert process.stderr is not None
+        said = [(await process.stderr.readline()).decode().strip() for _ in range(7)]
+    assert said[:4] == [f"evt_{n} again: 200" for n in (3, 2, 3, 1)]
+    assert all("Type `again`" in line for line in said[4:])
+    await stop(process)
