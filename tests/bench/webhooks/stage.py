@@ -1,10 +1,11 @@
-"""What the measurements of webhooks share: tables filled, processes started, figures printed."""
+"""What the measurements of webhooks share: servers and processes started, tables filled."""
 
 import asyncio
 import json
 import os
-import statistics
+import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,9 +15,12 @@ from typing import Any
 import asyncpg
 
 import sql
+from service.datafolder import prepare_folder
 from service.keys import create_key
+from service.servers import Postgres, Valkey
 from service.settings import Settings
 from service.webhooks import NewEndpoint, create_endpoint, open_box
+from sql.migrate import migrate
 
 BODY = json.dumps(
     {
@@ -27,10 +31,42 @@ BODY = json.dumps(
 
 
 @dataclass
+class Stage:
+    """Servers, and a connection to the database."""
+
+    settings: Settings
+    conn: asyncpg.Connection
+    postgres_pid: int
+    valkey_pid: int
+
+
+@asynccontextmanager
+async def open_stage() -> AsyncIterator[Stage]:
+    """Servers of our own in a folder that goes away."""
+    folder = prepare_folder(Path(tempfile.mkdtemp(prefix="leadlog-bench-")))
+    try:
+        async with Postgres(folder) as postgres, Valkey(folder) as valkey:
+            await migrate(postgres.dsn)
+            conn = await asyncpg.connect(postgres.dsn)
+            settings = Settings(
+                database_url=postgres.dsn, redis_url=valkey.url, secret_key="A" * 43 + "=",
+                webhook_allow_private=True,
+            )  # fmt: skip
+            yield Stage(settings, conn, postgres.pid, valkey.pid)
+            await conn.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+@dataclass
 class Process:
     """A program of ours, talked to in lines."""
 
     process: asyncio.subprocess.Process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     async def ask(self) -> Any:
         assert self.process.stdin is not None
@@ -111,15 +147,6 @@ async def fill_deliveries(
 async def clear(conn: asyncpg.Connection) -> None:
     await conn.execute(
         "TRUNCATE delivery, delivery_final, attempt, webhook_event, endpoint CASCADE"
-    )
-
-
-def describe(samples: Sequence[float], unit: str, digits: int = 0) -> str:
-    """Median and range of some runs."""
-    middle = statistics.median(samples)
-    return (
-        f"{middle:,.{digits}f} {unit} ({min(samples):,.{digits}f} to {max(samples):,.{digits}f}, "
-        f"{len(samples)} runs)"
     )
 
 

@@ -1,0 +1,164 @@
+"""The measurements, each on tables it has emptied first."""
+
+import asyncio
+import json
+import time
+from dataclasses import dataclass, field
+
+import asyncpg
+from redis.asyncio import Redis
+from ulid import ULID
+
+import sql
+from service.wakeups import Wakeups
+from tests.bench.webhooks.stage import (
+    Stage,
+    clear,
+    fill_deliveries,
+    find_percentile,
+    make_endpoint,
+    make_tenant,
+    start,
+)
+from tests.bench.webhooks.usage import Usage
+
+ENDPOINTS = 300
+TENANTS = 10
+POLL_S = 0.05
+SETTLE_S = 3.0
+RATE, BURST_S = 500, 0.01
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Drain:
+    """How fast one dispatcher was, and what each delivery cost whom in processor time."""
+
+    per_second: float
+    memory_mb: float
+    connections: int
+    cost_us: dict[str, float] = field(default_factory=dict)
+
+
+async def measure_drain(stage: Stage, count: int) -> Drain:
+    """One dispatcher process sends `count` deliveries that wait, to ENDPOINTS addresses."""
+    settings, conn = stage.settings, stage.conn
+    async with start(settings, "-m", "tests.bench.webhooks.sink") as sink:
+        port = await sink.read_line()
+        await clear(conn)
+        tenant_id = await make_tenant(conn, f"drain {ULID()}")
+        hosts = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(ENDPOINTS)]
+        ids = [
+            await make_endpoint(conn, settings, tenant_id, f"http://{host}:{port}/")
+            for host in hosts
+        ]
+        await fill_deliveries(conn, tenant_id, ids, count)
+        async with start(settings, "-m", "tests.bench.webhooks.sender") as sender:
+            usage = Usage(dispatcher=sender.pid, PostgreSQL=stage.postgres_pid, receiver=sink.pid)
+            await sender.read_line()
+            begun = time.perf_counter()
+            while await conn.fetchval("SELECT EXISTS (SELECT FROM delivery)"):  # noqa: ASYNC110
+                await asyncio.sleep(POLL_S)
+            seconds = time.perf_counter() - begun
+            memory = sender.read_rss_mb()
+            used = usage.stop()
+        told = await sink.ask()
+        if told["count"] != count:
+            raise RuntimeError(f"{count} deliveries were settled, {told['count']} arrived")
+    cost = {name: cpu_s / count * 1e6 for name, cpu_s in used.items()}
+    return Drain(count / seconds, memory, told["connections"], cost)
+
+
+@dataclass
+class Delay:
+    """Milliseconds from createdAt to arrival, and who kept how many processors busy."""
+
+    delays_ms: list[float]
+    processors: dict[str, float] = field(default_factory=dict)
+
+
+async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
+    """RATE leads/s are created in TENANTS tenants; the webhooks of `hung` of them never answer.
+
+    A whole worker runs, so each lead is scored too, which is a second event.
+    """
+    settings, conn = stage.settings, stage.conn
+    async with start(settings, "-m", "tests.bench.webhooks.sink") as sink:
+        port = await sink.read_line()
+        await clear(conn)
+        tenants = [await make_tenant(conn, f"delay {ULID()}") for _ in range(TENANTS)]
+        for n, tenant_id in enumerate(tenants):
+            path = "hang" if n < hung else ""
+            await make_endpoint(conn, settings, tenant_id, f"http://127.0.0.{n + 1}:{port}/{path}")
+        async with start(settings, "-m", "service.cli", "work") as worker:
+            await asyncio.sleep(SETTLE_S)
+            await sink.ask()
+            usage = Usage(
+                worker=worker.pid, PostgreSQL=stage.postgres_pid, Valkey=stage.valkey_pid,
+                receiver=sink.pid,
+            )  # fmt: skip
+            begun = time.perf_counter()
+            sent = await _create_leads(stage, tenants, seconds)
+            elapsed = time.perf_counter() - begun
+            used = usage.stop()
+            expected = sent * (TENANTS - hung) // TENANTS
+            delays: list[float] = []
+            end = time.perf_counter() + PATIENCE_S
+            while len(delays) < expected:
+                if time.perf_counter() > end:
+                    raise RuntimeError(f"{expected} expected, {len(delays)} arrived")
+                await asyncio.sleep(POLL_S)
+                delays += (await sink.ask())["delays"]
+    return Delay(delays, {name: cpu_s / elapsed for name, cpu_s in used.items()})
+
+
+async def _create_leads(stage: Stage, tenants: list[int], seconds: float) -> int:
+    """RATE leads a second in small batches, and the wake-up after each, as the API; how many."""
+    redis = Redis.from_url(stage.settings.require_redis_url())
+    wakeups = Wakeups(redis)
+    begun, sent = time.perf_counter(), 0
+    async with wakeups.running(listening=False):
+        while (elapsed := time.perf_counter() - begun) < seconds:
+            rows = []
+            while sent < elapsed * RATE or sent % len(tenants):
+                rows.append(_make_lead(tenants[sent % len(tenants)]))
+                sent += 1
+            if rows:
+                await stage.conn.fetch(sql.lead_insert_many, json.dumps(rows))
+                wakeups.notify("event")
+            await asyncio.sleep(BURST_S)
+    await redis.aclose()
+    return sent
+
+
+def _make_lead(tenant_id: int) -> dict[str, object]:
+    email = f"{ULID()}@example.com".lower()
+    return {
+        "tenant_id": tenant_id, "live": True, "id": f"lead_{ULID()}", "email": email,
+        "email_key": email, "status": "new", "source": "api", "tags": [], "custom_fields": {},
+        "event_id": f"evt_{ULID()}", "actor": "bench",
+    }  # fmt: skip
+
+
+async def measure_claim(stage: Stage, count: int) -> float:
+    """Milliseconds of finding the due lanes and claiming 400 of `count` pending deliveries."""
+    conn = stage.conn
+    await clear(conn)
+    tenant_id = await make_tenant(conn, f"claim {ULID()}")
+    ids = [
+        await make_endpoint(conn, stage.settings, tenant_id, "http://127.0.0.1:9/")
+        for _ in range(50)
+    ]
+    await fill_deliveries(conn, tenant_id, ids, count)
+    return find_percentile([await _time_claim(conn, ids) for _ in range(15)], 50)
+
+
+async def _time_claim(conn: asyncpg.Connection, ids: list[str]) -> float:
+    transaction = conn.transaction()
+    await transaction.start()
+    begun = time.perf_counter()
+    await conn.fetch(sql.lane_list_due, 0, 1, 1000)
+    await conn.fetch(sql.delivery_claim_many, ids, [8] * 50, 400, 30.0, 15000, True)
+    taken = (time.perf_counter() - begun) * 1000
+    await transaction.rollback()
+    return taken
