@@ -64,7 +64,7 @@ WITH open AS MATERIALIZED (
         SELECT c.id, c.lead_id, c.version, c.due_at FROM delivery c
         WHERE c.endpoint_id = o.endpoint_id AND c.yields = o.yields
           AND c.leased_until IS NULL AND c.due_at <= now()
-        ORDER BY c.due_at, c.id LIMIT o.want + 8
+        ORDER BY c.due_at, c.id LIMIT o.want + least(o.want, 8)
     ) AS d
     LEFT JOIN LATERAL (
         SELECT p.version, p.due_at FROM delivery p
@@ -115,8 +115,9 @@ ORDER BY c.id;
 -- One element per attempt in each array: $1 delivery, $2 token, $3 verdict (delivered, failed or
 -- retry), $4 seconds until the next try, $5 seconds of budget left then, $6 number, $7 when it
 -- began, $8 status, $9 error, $10 dns, $11 connect, $12 wait, $13 total in ms, $14 body,
--- $15 truncated, $16 tenant, $17 mode, $18 endpoint. A row per delivery that was still ours; what
--- is missing had gone to somebody else, and only its attempt is kept.
+-- $15 truncated, $16 tenant, $17 mode, $18 endpoint. A row per delivery that was still ours, and
+-- whether the next of its lead became due by it; what is missing had gone to somebody else, and only
+-- its attempt is kept.
 WITH input AS MATERIALIZED (
     SELECT i.* FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::float8[],
         $6::smallint[], $7::timestamptz[], $8::smallint[], $9::text[], $10::real[], $11::real[],
@@ -153,6 +154,7 @@ WITH input AS MATERIALIZED (
         ORDER BY n.version, n.id LIMIT 1
     ) AS next
     WHERE d.id = next.id AND d.leased_until IS NULL AND d.attempts = 0 AND d.due_at > now()
+    RETURNING f.id
 ), logged AS (
     INSERT INTO attempt (tenant_id, live, endpoint_id, delivery_id, number, at, status, error,
         dns_ms, connect_ms, wait_ms, total_ms, body, truncated)
@@ -160,7 +162,8 @@ WITH input AS MATERIALIZED (
         i.connect_ms, i.wait_ms, i.total_ms, i.body, i.truncated
     FROM input i
 )
-SELECT id FROM finished UNION ALL SELECT id FROM retried;
+SELECT s.id, EXISTS (SELECT FROM called c WHERE c.id = s.id) AS calls
+FROM (SELECT id FROM finished UNION ALL SELECT id FROM retried) AS s;
 
 -- name: delivery_reap_many
 -- $1 rows at most, $2 lost leases after which one is given up. Takes back what a dispatcher that

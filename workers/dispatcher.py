@@ -7,12 +7,9 @@ lead and endpoint: delivery_claim_many passes over what stands behind an unfinis
 
 import asyncio
 import time
-from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-
-import msgspec
 
 import sql
 from service.db import DATABASE_AWAY
@@ -26,6 +23,7 @@ from service.metrics import (
 )
 from service.secretbox import make_box
 from service.wakeups import Topic
+from workers.claims import Claim, Claimer
 from workers.connections import Connections
 from workers.lane import MAX_IN_FLIGHT, MAX_YIELDING, Lanes
 from workers.payload import make_thin
@@ -36,33 +34,13 @@ from workers.slices import Workshop
 from workers.targets import TargetBook
 from workers.tidying import cancel_unwanted, judge_failing, reap_leases, save_health
 
-LANES_AT_ONCE = 1000
 MIN_ROOM = MAX_IN_FLIGHT // 8
 """A busy dispatcher claims for so many free slots at once."""
-LIST_PAUSE_RATIO, MAX_LIST_PAUSE_S = 4.0, 0.25
-LEASE_MARGIN_S = 30.0
-PAUSE_S = 0.005
-"""Between two claims of a busy dispatcher: fuller batches against less lag."""
 TIDY_S = 1.0
 CLOSE_S = 6.0
 UNREADABLE_PAUSE_S = 10.0
 TOO_MANY, SERVER_ERROR = 429, 500
 log = get_logger("dispatcher")
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """A row of delivery_claim_many: a delivery leased to us. `number` counts its attempts."""
-
-    id: int
-    token: int
-    endpoint_id: str
-    event_id: str
-    type: str
-    number: int
-    yields: bool
-    left_s: float | None
-    body: bytes | None
-    deferred: int
 
 
 class Dispatcher:
@@ -74,36 +52,26 @@ class Dispatcher:
     def __init__(self, shop: Workshop, name: str, part: int = 0, parts: int = 1) -> None:
         self.name = name
         self._shop = shop
-        self._part, self._parts = part, parts
         self._lanes = Lanes()
         self._flights: dict[asyncio.Task[None], Claim] = {}
         self._yielding = 0
         self._settler = Settler(shop.pool)
         self._connections = Connections(private=shop.settings.webhook_allow_private)
+        self._claimer = Claimer(shop.pool, part, parts, shop.settings.webhook_timeout_s)
         self._book: TargetBook | None = None
-        self._due: list[str] = []
-        self._list_at = 0.0
         self._tidied = 0.0
+        self._tidying: asyncio.Task[None] | None = None
 
     async def once(self) -> int:
         """Starts what is due and fits; the number started or put off behind their leads."""
-        if time.monotonic() - self._tidied > TIDY_S:
-            await self.tidy()
+        self._tidy_meanwhile()
         room = MAX_IN_FLIGHT - len(self._flights)
         if room < MIN_ROOM:
             return 0
-        if not self._due or time.monotonic() > self._list_at:
-            await self._list_due()
-        allotted = self._lanes.allot(self._due, time.monotonic(), room)
-        if not allotted:
-            return 0
-        claims, deferred = await self._claim(allotted, room)
-        got = Counter(claim.endpoint_id for claim in claims)
-        if not deferred:  # a lane that gave less than it was asked for has no more
-            self._due = [i for i in self._due if i not in allotted or got[i] >= allotted[i]]
+        yielding = self._yielding < MAX_YIELDING
+        claims, deferred = await self._claimer.claim(self._lanes, room, yielding=yielding)
         if claims:
             await self._launch(claims)
-            await asyncio.sleep(PAUSE_S)
         return len(claims) + deferred
 
     async def tidy(self) -> None:
@@ -113,7 +81,6 @@ class Dispatcher:
         await cancel_unwanted(pool)
         await save_health(pool, self._lanes.take_tallies())
         await judge_failing(pool)
-        self._tidied = time.monotonic()
 
     async def close(self) -> None:
         """When the process stops: ends the flights. Else they end by themselves meanwhile."""
@@ -121,24 +88,14 @@ class Dispatcher:
         if self._shop.stopping.is_set():
             await farewell
 
-    async def _list_due(self) -> None:
-        """Which lanes have something due. The more that costs, the longer it is believed."""
-        begun = time.monotonic()
-        rows = await self._shop.pool.fetch(
-            sql.lane_list_due, self._part, self._parts, LANES_AT_ONCE
-        )
-        now = time.monotonic()
-        self._due = [row["endpoint_id"] for row in rows]
-        self._list_at = now + min(LIST_PAUSE_RATIO * (now - begun), MAX_LIST_PAUSE_S)
-
-    async def _claim(self, allotted: dict[str, int], room: int) -> tuple[list[Claim], int]:
-        """Up to `room` deliveries, and how many more were put off."""
-        rows = await self._shop.pool.fetch(
-            sql.delivery_claim_many, list(allotted), list(allotted.values()), room, LEASE_MARGIN_S,
-            int(self._shop.settings.webhook_timeout_s * 1000), self._yielding < MAX_YIELDING,
-        )  # fmt: skip
-        claims = [Claim(*row.values()) for row in rows if row["id"] is not None]
-        return claims, rows[0]["deferred"]
+    def _tidy_meanwhile(self) -> None:
+        """Beside the deliveries, so that none waits for it. Raises what the last time raised."""
+        if self._tidying is not None and self._tidying.done():
+            tidied, self._tidying = self._tidying, None
+            tidied.result()
+        if self._tidying is None and time.monotonic() - self._tidied > TIDY_S:
+            self._tidied = time.monotonic()
+            self._tidying = asyncio.create_task(self.tidy())
 
     async def _launch(self, claims: list[Claim]) -> None:
         if self._book is None:
@@ -159,26 +116,40 @@ class Dispatcher:
             flight = asyncio.create_task(self._fly(target, claim))
             self._flights[flight] = claim
             flight.add_done_callback(self._flights.pop)
-        await self._give_back(unsendable)
+        await self._claimer.give_back(unsendable)
 
     async def _fly(self, target: Target, claim: Claim) -> None:
         try:
-            attempt, verdict = await self._attempt(target, claim)
-            await self._follow(target, attempt, verdict)
-            settled = await self._settler.settle(
-                Settlement(claim.id, claim.token, claim.number, target, attempt, verdict)
-            )
-            _report(target, claim, attempt, verdict, settled=settled)
+            attempt, verdict = await self._send(target, claim)
+            settlement = Settlement(claim.id, claim.token, claim.number, target, attempt, verdict)
+            settled = await self._settler.settle(settlement)
+            _report(target, claim, attempt, verdict, settled=settled is not None)
+            if settled == "called":
+                self._claimer.note_due(target.id)
         except asyncio.CancelledError:
-            await asyncio.shield(self._give_back([claim]))
+            await asyncio.shield(self._claimer.give_back([claim]))
             raise
         except UNSETTLED as error:  # the lease will run out
             log.warning("delivery.unsettled", delivery_id=claim.id, error=repr(error))
         except Exception:  # poison: after MAX_LOST_LEASES of these it is given up
             log.exception("delivery.broken", delivery_id=claim.id, event_id=claim.event_id)
         finally:
-            self._lanes[target.id].end(claim.token)
             self._yielding -= claim.yields
+            self._look_again()
+
+    async def _send(self, target: Target, claim: Claim) -> tuple[Attempt, Verdict]:
+        """One attempt, with its place in the lane, which the next need not wait to be settled."""
+        try:
+            attempt, verdict = await self._attempt(target, claim)
+            await self._follow(target, attempt, verdict)
+        finally:
+            self._lanes[target.id].end(claim.token)
+        self._look_again()
+        return attempt, verdict
+
+    def _look_again(self) -> None:
+        """A place has come free, perhaps for one that waits."""
+        if self._claimer.has_more() and len(self._flights) - 1 <= MAX_IN_FLIGHT - MIN_ROOM:
             self._shop.wakeups.wake_here("delivery")
 
     async def _attempt(self, target: Target, claim: Claim) -> tuple[Attempt, Verdict]:
@@ -215,12 +186,6 @@ class Dispatcher:
             lane.close(now + pause_s)
             await self._shop.pool.execute(sql.endpoint_close_lane, target.id, pause_s)
 
-    async def _give_back(self, claims: list[Claim]) -> None:
-        if claims:
-            ids, tokens = [claim.id for claim in claims], [claim.token for claim in claims]
-            with suppress(*DATABASE_AWAY):  # the leases will run out
-                await self._shop.pool.execute(sql.delivery_give_back_many, ids, tokens)
-
     async def _land(self) -> None:
         flights = list(self._flights)
         try:
@@ -233,6 +198,9 @@ class Dispatcher:
             with suppress(*DATABASE_AWAY):
                 await save_health(self._shop.pool, self._lanes.take_tallies())
         finally:
+            if self._tidying is not None:
+                self._tidying.cancel()
+                await asyncio.gather(self._tidying, return_exceptions=True)
             await self._connections.close()
 
 

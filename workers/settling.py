@@ -7,6 +7,7 @@ else sends it.
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -23,6 +24,9 @@ PATIENCE_S = 25.0
 """Less than the lease outlasts the longest attempt (dispatcher.LEASE_MARGIN_S)."""
 PAUSE_S = 0.25
 MAX_BATCH = 300
+
+Settled = Literal["settled", "called"] | None
+"""`called`: the next of the same lead has become due by it."""
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -41,12 +45,12 @@ class Settler:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._batches: Batcher[Settlement, bool] = Batcher(
+        self._batches: Batcher[Settlement, Settled] = Batcher(
             self._settle_many, max_batch=MAX_BATCH, lanes=2
         )
 
-    async def settle(self, settlement: Settlement) -> bool:
-        """False if the lease had been lost. Raises what the database raises once patience ends."""
+    async def settle(self, settlement: Settlement) -> Settled:
+        """None if the lease had been lost. Raises what the database raises once patience ends."""
         loop = asyncio.get_running_loop()
         end = loop.time() + PATIENCE_S
         while True:
@@ -57,10 +61,12 @@ class Settler:
                     raise
                 await asyncio.sleep(PAUSE_S)
 
-    async def _settle_many(self, batch: list[Settlement]) -> Sequence[bool]:
+    async def _settle_many(self, batch: list[Settlement]) -> Sequence[Settled]:
         rows = await self._pool.fetch(sql.delivery_settle_many, *_to_columns(batch))
-        settled = {row["id"] for row in rows}
-        return [settlement.delivery_id in settled for settlement in batch]
+        settled: dict[int, Settled] = {
+            row["id"]: "called" if row["calls"] else "settled" for row in rows
+        }
+        return [settled.get(settlement.delivery_id) for settlement in batch]
 
 
 def _to_columns(batch: list[Settlement]) -> Sequence[Sequence[object]]:

@@ -72,7 +72,7 @@ async def test_a_failed_delivery_is_tried_again_under_the_same_id_until_it_succe
 
             (waiting,) = await wait_until(look)
             assert 1 < waiting["due_in_s"] < 40
-            assert 71 * 3600 < waiting["left_s"] <= 72 * 3600
+            assert 71 * 3600 < waiting["left_s"] <= 72 * 3600 + 1  # two clocks: one per transaction
             await house.hurry(endpoint_id)
         first, second, third = await receiver.wait_for(3)
         assert first.id == second.id == third.id
