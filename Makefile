@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults bench bench-webhooks bench-neighbours check fmt lint type migrate lock clean
+.PHONY: help install run test faults plans bench bench-webhooks bench-neighbours check fmt lint type migrate lock clean
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
@@ -18,6 +18,9 @@ test: $(DEV) ## Run all tests, on a PostgreSQL and a Valkey of their own
 
 faults: $(DEV) ## Kill, stop and wipe what can be, at full length (half an hour); ARGS='-k freeze' picks
 	@$(BIN)/pytest -n0 -m long tests/faults $(ARGS)
+
+plans: $(DEV) ## Check the plans of lists and search on a million leads (minutes)
+	@PLAN_LEADS=1000000 $(BIN)/pytest -n 0 -o timeout=1800 tests/sql/test_plans.py
 
 bench: $(DEV) ## Measure against FastAPI, Starlette and pgbench; ARGS='--help' tells what else it can
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -1,6 +1,6 @@
 """Lists and search cost what they show or match, not what the table holds.
 
-On 100,000 leads (PLAN_LEADS makes it a million), with plans for the values and with plans for any
+On 100,000 leads (`make plans`: on a million), with plans for the values and with plans for any
 values, for PostgreSQL changes from one to the other after five runs.
 """
 
@@ -15,7 +15,14 @@ import pytest
 import sql
 from service.auth import Principal
 from service.db import Connection
-from service.lead_lists import ListQuery, choose_finder, make_list_statement, make_parameters
+from service.lead_lists import (
+    MOST_LOOKED_AT,
+    ListQuery,
+    choose_finder,
+    make_list_statement,
+    make_parameters,
+)
+from service.list_statements import make_browse
 from service.validation import decode_query
 from sql.compose import Statement
 from tests.bench.fill import FEW, fill_leads
@@ -136,29 +143,66 @@ async def test_a_page_behind_a_cursor_costs_what_the_first_does(
         assert count_rows(nodes) <= 2 * (query.limit + 1) + 4
 
 
+KEYS, EMAIL = "lead_search_tokens", "lead_email_key"
+FILTERS = {
+    "tag=enterprise": KEYS,
+    "assignedTo=user_3": KEYS,
+    "customFields[industry]=SaaS&customFields[teamSize]=1-9": KEYS,
+    "customFields[industry]=a=b": KEYS,
+    "email=ander@x.com": EMAIL,
+    "minScore=95": "score",
+    "maxScore=1": "score",
+    "createdAfter=2000-01-01&createdBefore=2001-01-01": "created_at",
+    "updatedAfter=2100-01-01": "updated_at",
+}
+"""Each filter alone, and the index that finds its leads: by name, or by the column of its range."""
+TOGETHER = {
+    "tag=enterprise&minScore=50": KEYS,
+    "assignedTo=user_3&updatedAfter=2000-01-01": KEYS,
+    "email=ander@x.com&minScore=3": EMAIL,
+    "minScore=90&createdAfter=2000-01-01&updatedAfter=2100-01-01": "updated_at",
+    "minScore=90&createdAfter=2100-01-01": "created_at",
+}
+
+
 @PLANS
-@pytest.mark.parametrize(
-    ("text", "index"),
-    [
-        ("tag=enterprise&minScore=50&status=new", "lead_search_tokens"),
-        ("assignedTo=user_3", "lead_search_tokens"),
-        ("customFields[industry]=SaaS&customFields[teamSize]=1-9", "lead_search_tokens"),
-        ("customFields[industry]=SaaS&sortBy=score", "lead_search_tokens"),
-        ("tag=inbound&sortBy=updatedAt", "lead_search_tokens"),
-        ("email=ander@x.com&minScore=3", "lead_email_key"),
-        ("minScore=90", "lead_by_score"),
-        ("minScore=90&status=new", "lead_by_kind_score"),
-        ("minScore=90&createdAfter=2000-01-01&updatedAfter=2100-01-01", "lead_by_updated_at"),
-    ],
-)  # fmt: skip
-async def test_other_filters_cost_what_they_match(
-    filled: Connection, plans: str, text: str, index: str
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("sort_by", ["createdAt", "updatedAt", "score"])
+@pytest.mark.parametrize("kind", ["", "status=new", "source=chat&status=lost"])
+async def test_other_filters_cost_what_they_match_in_every_sort(
+    filled: Connection, plans: str, order: str, sort_by: str, kind: str
 ) -> None:
-    query, statement, arguments = read_query(text)
-    assert choose_finder(query) is not None
+    for text, found_by in (FILTERS | TOGETHER).items():
+        whole = "&".join((text, kind, f"sortBy={sort_by}&sortOrder={order}"))
+        query, statement, arguments = read_query(whole)
+        nodes = await explain(filled, plans, statement.text, arguments)
+        names = {node["Index Name"] for node in nodes if "Index Name" in node}
+        # Of a range that holds nothing either index knows so.
+        indexes = {found_by, f"lead_by_{found_by}", f"lead_by_kind_{found_by}"}
+        assert indexes & names, whole
+        assert "Seq Scan" not in {node["Node Type"] for node in find_scans(nodes)}, whole
+        if text in FILTERS and not (kind and found_by in (KEYS, EMAIL)):
+            row = await filled.fetchrow(statement.text, *arguments)
+            assert row is not None
+            ways = 2 if choose_finder(query) == ("by_keys_and_row", "filter_all") else 1
+            read = count_rows(nodes) - min(row["found"], query.limit)
+            assert read <= 1.2 * ways * row["total"] + query.limit + 1 + 4, whole
+
+
+@PLANS
+@pytest.mark.parametrize("text", FILTERS)
+async def test_a_list_with_many_matches_is_browsed_in_its_order(
+    filled: Connection, plans: str, text: str
+) -> None:
+    query = read_query(f"{text}&sortBy=score")[0]
+    finder = choose_finder(query)
+    if finder is None:
+        pytest.skip("follows the index of its sort")
+    statement = make_browse("score", "desc", *finder, by_kind=False)
+    arguments = statement.bind(make_parameters(WHO, query, None))
     nodes = await explain(filled, plans, statement.text, arguments)
     assert "Seq Scan" not in {node["Node Type"] for node in find_scans(nodes)}
-    assert index in {node.get("Index Name") for node in nodes}
+    assert count_rows(nodes, "lead_by_score") <= MOST_LOOKED_AT
 
 
 async def test_the_total_of_status_and_source_reads_counters_only(filled: Connection) -> None:
