@@ -3,10 +3,6 @@
 -- until the transaction ends; see 0020_webhook.sql.
 SELECT fanout_gate_close($1);
 
--- name: fanout_gate_share
--- $1 tenants whose endpoints a fan-out is about to read.
-SELECT fanout_gate_share($1);
-
 -- name: endpoint_insert
 -- $1 tenant, $2 mode, $3 id, $4 url, $5 events, $6 sealed secret. The gate is closed: createdAt is
 -- the moment from which on events are for it.
@@ -42,10 +38,11 @@ DELETE FROM endpoint WHERE tenant_id = $1 AND live = $2 AND id = $3 RETURNING id
 -- name: endpoint_count
 SELECT count(*) FROM endpoint WHERE tenant_id = $1 AND live = $2;
 
--- name: endpoint_list_for_fanout
--- $1 tenants: what their endpoints want, whatever their status.
+-- name: fanout_begin
+-- $1 tenants: what their endpoints want, whatever their status, held still until the transaction
+-- ends. It commits without waiting for the disk; see 0070_fanout_begin.sql.
 SELECT tenant_id, live, id, events, coalesces, iso_ms(created_at) AS created_at
-FROM endpoint WHERE tenant_id = ANY ($1::bigint[]) ORDER BY id;
+FROM fanout_begin($1::bigint[]);
 
 -- name: endpoint_get_many_for_dispatch
 -- $1 ids, from deliveries just leased: what is needed to send to each, secrets newest first.

@@ -81,9 +81,8 @@ class Fanout(Reader):
 
 async def read_wishes(conn: Connection, tenant_ids: list[int]) -> Wishes:
     """What the endpoints of these tenants want, held still until the transaction ends."""
-    await conn.execute(sql.fanout_gate_share, tenant_ids)
     wishes: Wishes = defaultdict(list)
-    for row in await conn.fetch(sql.endpoint_list_for_fanout, tenant_ids):
+    for row in await conn.fetch(sql.fanout_begin, tenant_ids):
         for kind in row["events"]:
             wanting = Wanting(row["id"], row["created_at"], row["coalesces"])
             wishes[row["tenant_id"], row["live"], kind].append(wanting)

@@ -14,6 +14,8 @@ WEBHOOK = "webhook."
 class Historian(Reader):
     """Keeps the table `timeline`."""
 
+    pause_s = 0.05
+
     async def apply(self, conn: Connection, events: list[Event]) -> None:
         """Adds an entry for each event; takes away those of leads that are deleted."""
         events = [event for event in events if not event.type.startswith(WEBHOOK)]

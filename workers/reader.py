@@ -4,6 +4,7 @@ Effects inside PostgreSQL thus happen exactly once: if another process has moved
 transaction with the effects does not commit.
 """
 
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -68,6 +69,8 @@ class Reader(ABC):
     idle_s = 0.5
     limit: ClassVar[int] = 1000
     """Events in one transaction at the most."""
+    pause_s: ClassVar[float] = 0.0
+    """After each step, by those whom nobody waits for: fuller steps, less work."""
 
     def __init__(self, shop: Workshop, name: str) -> None:
         self.shop = shop
@@ -101,6 +104,7 @@ class Reader(ABC):
         self._cursor = step.after
         if step.events:
             await self._report(step)
+            await asyncio.sleep(self.pause_s)
         return 1 + len(step.events)
 
     async def _read(self, conn: Connection) -> list[Step]:

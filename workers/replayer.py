@@ -15,8 +15,9 @@ class Replayer:
     """One part of one replay per turn."""
 
     name = "replayer"
-    topics: tuple[Topic, ...] = ("delivery",)
+    topics: tuple[Topic, ...] = ()
     idle_s = 0.5
+    """Nobody waits for the first page of a replay: it is found within this time."""
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

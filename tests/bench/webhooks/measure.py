@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 import sql
+from service.settings import Settings
 from service.wakeups import Wakeups
 from tests.bench.webhooks.stage import (
     Stage,
@@ -98,7 +99,7 @@ async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
                 receiver=sink.pid,
             )  # fmt: skip
             begun = time.perf_counter()
-            sent = await _create_leads(stage, tenants, seconds)
+            sent = await create_leads(settings, conn, tenants, seconds)
             elapsed = time.perf_counter() - begun
             used = usage.stop()
             expected = sent * (TENANTS - hung) // TENANTS
@@ -112,19 +113,22 @@ async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
     return Delay(delays, {name: cpu_s / elapsed for name, cpu_s in used.items()})
 
 
-async def _create_leads(stage: Stage, tenants: list[int], seconds: float) -> int:
-    """RATE leads a second in small batches, and the wake-up after each, as the API; how many."""
-    redis = Redis.from_url(stage.settings.require_redis_url())
+async def create_leads(
+    settings: Settings, conn: asyncpg.Connection, tenants: list[int], seconds: float,
+    rate: float = RATE,
+) -> int:  # fmt: skip
+    """`rate` leads a second in small batches, the wake-up after each, as the API; how many."""
+    redis = Redis.from_url(settings.require_redis_url())
     wakeups = Wakeups(redis)
     begun, sent = time.perf_counter(), 0
     async with wakeups.running(listening=False):
         while (elapsed := time.perf_counter() - begun) < seconds:
             rows = []
-            while sent < elapsed * RATE or sent % len(tenants):
+            while sent < elapsed * rate or sent % len(tenants):
                 rows.append(_make_lead(tenants[sent % len(tenants)]))
                 sent += 1
             if rows:
-                await stage.conn.fetch(sql.lead_insert_many, json.dumps(rows))
+                await conn.fetch(sql.lead_insert_many, json.dumps(rows))
                 wakeups.notify("event")
             await asyncio.sleep(BURST_S)
     await redis.aclose()

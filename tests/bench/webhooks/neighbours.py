@@ -16,12 +16,13 @@ import typer
 from ulid import ULID
 
 from service.settings import Settings
-from tests.bench.webhooks.__main__ import open_stage, write_leads
+from tests.bench.webhooks.measure import create_leads
 from tests.bench.webhooks.stage import (
     Process,
     find_percentile,
     make_endpoint,
     make_tenant,
+    open_stage,
     start,
 )
 
@@ -64,7 +65,7 @@ async def measure_beside(
     for url in villains:
         await make_endpoint(conn, settings, tenants[-1], url)
     await sink.ask()
-    sent = await write_leads(conn, tenants, seconds, rate)
+    sent = await create_leads(settings, conn, tenants, seconds, rate)
     expected = sent * healthy // (healthy + 1)
     delays: list[float] = []
     for _ in range(int(PATIENCE_S / POLL_S)):
@@ -80,10 +81,10 @@ async def measure_beside(
 
 async def run(rate: float, seconds: float) -> None:
     async with (
-        open_stage() as (settings, conn),
-        start(settings, "-m", "tests.bench.webhooks.sink") as sink,
-        start(settings, "-m", "tests.bench.webhooks.villains") as hell,
-        run_worker(settings),
+        open_stage() as stage,
+        start(stage.settings, "-m", "tests.bench.webhooks.sink") as sink,
+        start(stage.settings, "-m", "tests.bench.webhooks.villains") as hell,
+        run_worker(stage.settings),
     ):
         port, villains = await sink.read_line(), json.loads(await hell.read_line())
         typer.echo(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {rate:g} events/s")
@@ -93,7 +94,9 @@ async def run(rate: float, seconds: float) -> None:
             ("(there is none)", []), *((name, [url]) for name, url in villains.items()),
             ("(there is none)", []), ("all of these at once", list(villains.values())),
         ]:  # fmt: skip
-            found = await measure_beside(conn, settings, sink, port, urls, rate, seconds)
+            found = await measure_beside(
+                stage.conn, stage.settings, sink, port, urls, rate, seconds
+            )
             figures = (f"{find_percentile(found, percent):.0f}" for percent in (50, 95, 99))
             typer.echo(row.format(name, *figures))
 
