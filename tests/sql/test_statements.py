@@ -26,7 +26,6 @@ OF_ALL_TENANTS = {
     "event_list_owners": "finds out whose events the newest windows hold, to wake who waits",
     "tenant_list": "the operator's list of all tenants, with how many keys each has",
     "score_list_stale": "the sweep looks through all tenants; what it does for each names it",
-    "fanout_begin": "each endpoint goes with its tenant and mode, matched by fan-out",
     "endpoint_get_many_for_dispatch": "by the ids in deliveries just leased, of all tenants",
     "endpoint_health_save_many": "by the ids of endpoints that deliveries just went to",
     "endpoint_close_lane": "by the id of an endpoint that a delivery just went to",
