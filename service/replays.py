@@ -1,6 +1,7 @@
 """Replays: what an endpoint was sent is sent again, in the background, as far back as one likes."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 from ulid import ULID
@@ -13,15 +14,16 @@ from service.validation import Check
 
 
 def check_range(wanted: "ReplayRequest") -> Iterator[Fault]:
-    """`since` is before `until`."""
-    if wanted.until is None:
-        return
+    """`since` has passed, and is before `until`."""
     try:
-        since, until = parse_moment(wanted.since), parse_moment(wanted.until)
+        since = parse_moment(wanted.since)
+        until = None if wanted.until is None else parse_moment(wanted.until)
     except ValueError:
         return  # said already
-    if since >= until:
+    if until is not None and since >= until:
         yield Fault("since", "impossible_range", "since must be before until.")
+    elif since > datetime.now(UTC):
+        yield Fault("since", "impossible_range", "since must be a time that has passed.")
 
 
 class ReplayRequest(Input):

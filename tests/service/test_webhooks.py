@@ -1,5 +1,6 @@
 """/v1/webhooks: what it takes, what it answers, and who may see it."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -165,3 +166,39 @@ async def test_the_same_event_named_twice_counts_once(api: Api) -> None:
     endpoint_id = await make(api, events=["lead.created", "lead.deleted", "lead.created"])
     found = (await api.get(f"/v1/webhooks/{endpoint_id}")).json
     assert found["events"] == ["lead.created", "lead.deleted"]
+
+
+async def test_of_replays_started_at_once_one_runs_and_the_others_are_refused(
+    api: Api, pool: Pool
+) -> None:
+    endpoint_id, elsewhere = await make(api), await make(api)
+    path = f"/v1/webhooks/{endpoint_id}/replay"
+    answers = await asyncio.gather(*(api.post(path, {"since": "2026-01-01"}) for _ in range(12)))
+    (started,) = [answer for answer in answers if answer.status == 202]
+    refused = [answer for answer in answers if answer.status != 202]
+    assert {(answer.status, answer.error["code"]) for answer in refused} == {(409, "conflict")}
+    assert "is running" in refused[0].error["message"]
+    assert (await api.get(started.headers["location"])).json["state"] == "running"
+
+    again = await api.post(path, {"since": "2026-02-01"})  # later, and with another range
+    assert (again.status, again.error["code"]) == (409, "conflict")
+    count = await pool.fetchval("SELECT count(*) FROM replay WHERE endpoint_id = $1", endpoint_id)
+    assert count == 1
+    other = await api.post(f"/v1/webhooks/{elsewhere}/replay", {"since": "2026-01-01"})
+    assert other.status == 202  # another webhook's is nobody's business
+
+    await pool.execute("UPDATE replay SET state = 'done', finished_at = now()")
+    assert (await api.post(path, {"since": "2026-01-01"})).status == 202
+
+
+async def test_a_replay_ends_now_and_none_begins_later(api: Api) -> None:
+    endpoint_id = await make(api)
+    answer = await api.post(
+        f"/v1/webhooks/{endpoint_id}/replay", {"since": "2026-01-01", "until": "2999-01-01"}
+    )
+    assert answer.status == 202
+    assert answer.json["until"] < "2999"
+    future = await make(api)
+    answer = await api.post(f"/v1/webhooks/{future}/replay", {"since": "2998-01-01"})
+    assert answer.status == 422, answer.body
+    assert answer.error["details"][0]["field"] == "since"
