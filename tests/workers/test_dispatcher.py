@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -192,6 +193,39 @@ async def test_a_wrong_secret_key_sends_nothing_and_costs_no_attempt(
     assert receiver.received == []
 
 
+async def test_an_endpoint_gets_no_more_in_a_second_than_its_owner_set(
+    desk: Desk, receiver: Receiver
+) -> None:
+    await desk.pool.execute("UPDATE endpoint SET rate_limit = 5")
+    await desk.add(*[(f"l{n}", 1) for n in range(9)])
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    begun = time.monotonic()
+    await desk.drain(dispatcher)
+    took_s = time.monotonic() - begun
+    await close(dispatcher)
+    assert len(receiver.received) == 9
+    assert took_s > 0.6  # five at once, then one every 0.2 s
+
+
+async def test_an_attempt_takes_no_longer_than_its_owner_set(
+    desk: Desk, receiver: Receiver
+) -> None:
+    async def hang(_: Received) -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    receiver.answer = hang
+    await desk.pool.execute("UPDATE endpoint SET timeout_ms = 1000")
+    await desk.add(("a", 1))
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    await dispatcher.once()
+    await close(dispatcher)
+    attempt = await desk.pool.fetchrow("SELECT error, total_ms FROM attempt")
+    assert attempt is not None
+    assert attempt["error"] == "timeout"
+    assert 950 < attempt["total_ms"] < 4000
+
+
 async def test_retry_after_stops_the_whole_lane(desk: Desk, receiver: Receiver) -> None:
     async def busy(_: Received) -> web.Response:
         return web.Response(status=429, headers={"Retry-After": "3600"})
@@ -233,33 +267,6 @@ async def test_an_endpoint_that_is_away_costs_few_requests(
     assert health is not None
     assert (health["trips"], health["failures"], health["closed"]) == (1, attempts, True)
     assert len(receiver.received) == 100
-
-
-async def test_an_endpoint_that_fails_for_five_days_is_disabled_after_two_warnings(
-    desk: Desk,
-) -> None:
-    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
-    told = []
-    reason = None
-    for hours in (59, 61, 61, 97, 97, 121):
-        await desk.pool.execute(
-            "UPDATE endpoint_health SET failures = 20, failing_since = now() - $1 * interval '1h'",
-            hours,
-        )
-        await dispatcher.tidy()
-        row = await desk.pool.fetchrow(
-            "SELECT h.warned, e.status, e.status_reason FROM endpoint e "
-            "JOIN endpoint_health h ON h.endpoint_id = e.id"
-        )
-        assert row is not None
-        told.append((row["warned"], row["status"]))
-        reason = row["status_reason"]
-    await close(dispatcher)
-    assert told == [
-        (0, "active"), (50, "active"), (50, "active"), (80, "active"), (80, "active"),
-        (80, "disabled"),
-    ]  # fmt: skip
-    assert reason == "No delivery has succeeded for five days."
 
 
 async def test_a_delivery_whose_event_is_gone_fails_and_says_so(desk: Desk, pool: Pool) -> None:
