@@ -137,6 +137,7 @@ async def test_what_is_taken_back_keeps_its_place_before_what_came_later(
         "UPDATE delivery SET token = 1, leased_until = now() - interval '1 second' "
         "WHERE lead_id = 'a'"
     )
+    assert await reap_leases(desk.pool) == 1
     dispatcher = Dispatcher(desk.shop, "dispatcher/0")
     await desk.drain(dispatcher)
     await close(dispatcher)
