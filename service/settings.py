@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_hold_days: Annotated[int, Meta(ge=30)] = 90
     """How long what waits for a paused or disabled webhook is kept."""
     webhook_timeout_s: Seconds = 15.0
+    webhook_dispatchers: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Into how many parts the endpoints are divided; each is sent by one worker at a time."""
     webhook_allow_private: bool = False
     """Lets webhooks go to loopback and private addresses and over plain http; for development."""
     stream_max_entries: Count = 100_000

@@ -30,7 +30,7 @@ WITH RECURSIVE lane AS (
         ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1) AS n
 ), due AS (
     SELECT DISTINCT l.endpoint_id FROM lane l
-    WHERE l.due_at <= now() AND hashtextextended(l.endpoint_id, 0) & ($2::bigint - 1) = $1::bigint
+    WHERE l.due_at <= now() AND (hashtextextended(l.endpoint_id, 0) & 1048575) % $2::bigint = $1::bigint
 )
 SELECT d.endpoint_id FROM due d
 JOIN endpoint e ON e.id = d.endpoint_id AND e.status = 'active' AND e.skip_before IS NULL

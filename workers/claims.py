@@ -40,7 +40,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Claimer:
-    """For part `part` of `parts` (a power of two): the lanes whose endpoint's hash says so.
+    """For part `part` of `parts`: the lanes whose endpoint's hash says so.
 
     `timeout_s` is that of endpoints which have none of their own.
     """

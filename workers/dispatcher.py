@@ -44,7 +44,7 @@ log = get_logger("dispatcher")
 
 
 class Dispatcher:
-    """Part `part` of `parts` (a power of two): the lanes whose endpoint's hash says so."""
+    """Part `part` of `parts`: the lanes whose endpoint's hash says so."""
 
     topics: tuple[Topic, ...] = ("delivery",)
     idle_s = 0.2

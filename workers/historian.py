@@ -14,7 +14,7 @@ WEBHOOK = "webhook."
 class Historian(Reader):
     """Keeps the table `timeline`."""
 
-    pause_s = 0.05
+    pause_s = 0.02
 
     async def apply(self, conn: Connection, events: list[Event]) -> None:
         """Adds an entry for each event; takes away those of leads that are deleted."""

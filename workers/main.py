@@ -68,7 +68,7 @@ async def work(settings: Settings) -> AsyncIterator[Runner]:
     async with await create_pool(settings, "leadlog-worker", settings.db_pool_size + 4) as pool:
         wakeups = Wakeups(redis)
         owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        runner = Runner(Workshop(settings, pool, redis, wakeups, owner), make_factories())
+        runner = Runner(Workshop(settings, pool, redis, wakeups, owner), make_factories(settings))
         async with wakeups.running(listening=True):
             stopping = asyncio.Event()
             arq = asyncio.create_task(run_arq_until(stopping, settings, runner), name="arq")

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from service.settings import Settings
 from workers.dispatcher import Dispatcher
 from workers.fanout import Fanout
 from workers.historian import Historian
@@ -15,8 +16,9 @@ from workers.slices import SliceFactory
 from workers.ticker import Ticker
 
 
-def make_factories() -> dict[str, SliceFactory]:
+def make_factories(settings: Settings) -> dict[str, SliceFactory]:
     """What makes each slice; the names of readers are those of the table `reader`."""
+    parts = settings.webhook_dispatchers
     return {
         "ticker": Ticker,
         **{f"scorer/{n}": partial(Scorer, name=f"scorer/{n}") for n in range(2)},
@@ -28,5 +30,8 @@ def make_factories() -> dict[str, SliceFactory]:
         "publisher/0": Publisher,
         "replayer": Replayer,
         "reconciler": Reconciler,
-        "dispatcher/0": partial(Dispatcher, name="dispatcher/0"),
+        **{
+            f"dispatcher/{n}": partial(Dispatcher, name=f"dispatcher/{n}", part=n, parts=parts)
+            for n in range(parts)
+        },
     }
