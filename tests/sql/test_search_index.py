@@ -19,7 +19,8 @@ HOT_UPDATES = "SELECT pg_stat_get_xact_tuples_hot_updated('lead_search'::regclas
         ("STRASSE Straße ﬁn Ⅷ ＡＢＣ１", "strasse strasse fin viii abc1"),  # noqa: RUF001
         ("ΣΊΣΥΦΟΣ σίσυφος", "σισυφοσ σισυφοσ"),
         ("Нгуен Йод", "нгуен иод"),
-        ("株式会社・東京、ﾃｽﾄ", "株式会社 東京 テスト"),
+        ("株式会社・東京、ﾃｽﾄ", "株 式 会 社 東 京 テスト"),
+        ("王小明Wang", "王 小 明 wang"),
         ("박지민", "박지민"),
         ("हिन्दी", "हिन्दी"),
         ("Anna🎉🚀x — “y”…", "anna x y"),
