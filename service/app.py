@@ -46,6 +46,7 @@ from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
 from service.search import LeadSearch, SearchPage, SearchQuery
 from service.settings import Settings, load_settings
+from service.shedding import Gate
 from service.wakeups import Wakeups
 from service.webhook_changes import EndpointPatch, RotatedSecret
 from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
@@ -147,13 +148,15 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
         *_make_routes(SERVICE, ""),
     ]
 
+    gate = Gate(settings.shed_after_s)
+
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, State]]:
-        async with run_state(settings) as state:
+        async with run_state(settings) as state, gate.watching():
             yield {"leadlog": state}
 
     router = Router(routes, redirect_slashes=False, default=_find_nothing, lifespan=lifespan)
-    return Edge(router, settings.public_docs_url)
+    return Edge(router, settings.public_docs_url, gate, PREFIXES)
 
 
 @asynccontextmanager
@@ -162,13 +165,13 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
     redis = Redis.from_url(settings.require_redis_url())
     async with await create_pool(settings, "leadlog-api") as pool:
         wakeups = Wakeups(redis)
-        auth = Authenticator(pool)
+        auth = Authenticator(pool, settings.shed_after_s)
         toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
         feed = Feed(pool, wakeups)
         async with wakeups.running(listening=True), feed.running():
             yield State(
-                settings, pool, auth, LeadStore(pool, wakeups), LeadSearch(pool), wakeups, feed,
-                *describe_api(settings),
+                settings, pool, auth, LeadStore(pool, wakeups, settings.shed_after_s),
+                LeadSearch(pool), wakeups, feed, *describe_api(settings),
             )  # fmt: skip
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)

@@ -32,9 +32,11 @@ class Principal(msgspec.Struct, frozen=True):
 class Authenticator:
     """Looks keys up in batches and believes an answer, good or bad, for CACHE_S seconds."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, late_after_s: float = float("inf")) -> None:
         self._pool = pool
-        self._lookups: Batcher[bytes, Principal | None] = Batcher(self._look_up)
+        self._lookups: Batcher[bytes, Principal | None] = Batcher(
+            self._look_up, late_after_s=late_after_s
+        )
         self._cache: dict[bytes, tuple[float, Principal | None]] = {}
         self._used: dict[str, float] = {}
 

@@ -5,18 +5,22 @@ all who wait. Each caller gets its own result or its own error.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from service.db import DATABASE_AWAY
 from service.errors import Unavailable
+from service.metrics import REQUESTS_SHED
+from service.shedding import is_too_late
 
 RUN_TIMEOUT_S = 15.0
 """For a database that has frozen: a lane must come free again."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Entry: TypeAlias = tuple[Item, asyncio.Future[Result]]
+Entry: TypeAlias = tuple[Item, asyncio.Future[Result], float]
+"""And since when it has stood in its line."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -25,6 +29,7 @@ class Batcher(Generic[Item, Result]):
     `run` returns one result per item, in the order of the items; a result that is an exception
     is raised at its caller. At most `lanes` calls are in flight, at most `max_waiting` items wait.
     Of items with the same `alone` key only one is in flight; the next waits for its own turn.
+    With `late_after_s` a line whose oldest item has stood longer takes no more items.
     """
 
     def __init__(
@@ -35,12 +40,16 @@ class Batcher(Generic[Item, Result]):
         max_waiting: int = 5_000,
         lanes: int = 2,
         alone: Callable[[Item], Hashable] | None = None,
+        late_after_s: float = float("inf"),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._lanes = lanes
         self._alone = alone
+        self._late_after_s = late_after_s
+        self._clock = clock
         self._behind: dict[Hashable, deque[Entry[Item, Result]]] = {}
         self._count = 0
         self._waiting: deque[Entry[Item, Result]] = deque()
@@ -48,11 +57,11 @@ class Batcher(Generic[Item, Result]):
         self._flights: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
-        """The item's own result; Unavailable if too many wait already."""
+        """The item's own result; Unavailable if too many wait already, or for too long."""
         if self._count >= self._max_waiting:
             raise Unavailable("Too many requests are waiting for the database; try again shortly.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._enqueue((item, future))
+        self._enqueue(item, future)
         if self._in_flight < self._lanes and self._waiting:
             self._in_flight += 1
             flight = asyncio.create_task(self._fly())
@@ -60,15 +69,19 @@ class Batcher(Generic[Item, Result]):
             flight.add_done_callback(self._flights.discard)
         return await future
 
-    def _enqueue(self, entry: Entry[Item, Result]) -> None:
-        self._count += 1
-        if self._alone is not None:
-            key = self._alone(entry[0])
-            if key in self._behind:
-                self._behind[key].append(entry)
-                return
+    def _enqueue(self, item: Item, future: asyncio.Future[Result]) -> None:
+        now = self._clock()
+        line = self._waiting
+        key = None if self._alone is None else self._alone(item)
+        if key is not None and key in self._behind:
+            line = self._behind[key]
+        if line and is_too_late(line[0][2], now, self._late_after_s):
+            REQUESTS_SHED.labels("queue").inc()
+            raise Unavailable("More is asked for than can be done in time; try again shortly.")
+        if key is not None and line is self._waiting:
             self._behind[key] = deque()
-        self._waiting.append(entry)
+        line.append((item, future, now))
+        self._count += 1
 
     async def _fly(self) -> None:
         try:
@@ -91,17 +104,18 @@ class Batcher(Generic[Item, Result]):
         """Those who stood behind the entries for their key take their turn."""
         if self._alone is None:
             return
-        for item, _ in entries:
+        for item, _, _ in entries:
             key = self._alone(item)
             if behind := self._behind[key]:
-                self._waiting.append(behind.popleft())
+                # It is young in this line: one lead with a crowd is no reason to refuse others.
+                self._waiting.append((*behind.popleft()[:2], self._clock()))
             else:
                 del self._behind[key]
 
     async def _settle(self, entries: list[Entry[Item, Result]]) -> None:
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S):
-                results = await self._run([item for item, _ in entries])
+                results = await self._run([item for item, _, _ in entries])
         except DATABASE_AWAY as error:  # outcome unknown: never sent a second time
             results = [error] * len(entries)
         except Exception as error:  # noqa: BLE001  # handed to the one caller it belongs to
@@ -111,7 +125,7 @@ class Batcher(Generic[Item, Result]):
                 await self._settle(entries[middle:])
                 return
             results = [error]
-        for (_, future), result in zip(entries, results, strict=True):
+        for (_, future, _), result in zip(entries, results, strict=True):
             if future.done():
                 continue
             if isinstance(result, Exception):

@@ -19,7 +19,9 @@ from service.errors import InternalError, Problem, Unavailable, encode_problem
 from service.ids import make_id
 from service.logs import get_logger
 from service.metrics import REQUEST_SECONDS, REQUESTS
+from service.shedding import Gate
 
+OVERLOADED = Unavailable("More is asked for than can be done in time; try again shortly.")
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: their lines come at level debug."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -29,13 +31,25 @@ log = get_logger("api")
 class Edge:
     """Wraps the router."""
 
-    def __init__(self, app: ASGIApp, doc_url: str) -> None:
+    def __init__(self, app: ASGIApp, doc_url: str, gate: Gate, sheddable: tuple[str, ...]) -> None:
+        """`sheddable`: beginnings of the paths that `gate` is for; health is never refused."""
         self._app = app
         self._doc_url = doc_url
+        self._gate = gate
+        self._sheddable = tuple(f"{prefix}/" for prefix in sheddable)
+        self._refusal = encode_problem(OVERLOADED, doc_url)
+        length = str(len(self._refusal)).encode()
+        self._refusal_headers = [
+            (b"content-type", b"application/json"), (b"content-length", length),
+            *((name.encode(), value.encode()) for name, value in OVERLOADED.headers.items()),
+        ]  # fmt: skip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if self._gate.is_shut and scope["path"].startswith(self._sheddable):
+            await self._refuse(scope, send)
             return
         exchange = _Exchange(scope, send)
         try:
@@ -44,6 +58,14 @@ class Edge:
             await self._answer_error(error, exchange, receive)
         finally:
             exchange.record()
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        """As cheap as can be: neither the body is read nor a line written."""
+        self._gate.refuse()
+        request_id = (b"x-request-id", _find_request_id(scope).encode())
+        headers = [*self._refusal_headers, request_id]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": self._refusal})
 
     async def _answer_error(
         self, error: Exception, exchange: "_Exchange", receive: Receive

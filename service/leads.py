@@ -54,14 +54,20 @@ LeadKey: TypeAlias = tuple[int, bool, str, int]
 class LeadStore:
     """The leads of all tenants, as one process reads and writes them."""
 
-    def __init__(self, pool: Pool, wakeups: Wakeups) -> None:
+    def __init__(self, pool: Pool, wakeups: Wakeups, late_after_s: float = float("inf")) -> None:
         self._pool = pool
         self._wakeups = wakeups
-        self._inserts: Batcher[LeadRow, Shown] = Batcher(self._insert_many)
-        self._reads: Batcher[LeadKey, Detail | None] = Batcher(self._get_many)
+        self._inserts: Batcher[LeadRow, Shown] = Batcher(
+            self._insert_many, late_after_s=late_after_s
+        )
+        self._reads: Batcher[LeadKey, Detail | None] = Batcher(
+            self._get_many, late_after_s=late_after_s
+        )
         # One patch of a lead at a time, in order of arrival: a statement cannot change it twice.
         self._updates: Batcher[PatchRow, Shown] = Batcher(
-            self._update_many, alone=lambda row: (row.tenant_id, row.live, row.id)
+            self._update_many,
+            alone=lambda row: (row.tenant_id, row.live, row.id),
+            late_after_s=late_after_s,
         )
 
     async def capture(

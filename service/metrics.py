@@ -18,6 +18,16 @@ REQUEST_SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
 )
+REQUESTS_SHED = Counter(
+    "leadlog_requests_shed_total",
+    "Requests refused with 503 because the process is asked for too much.",
+    ["by"],
+)
+LOOP_LAG_SECONDS = Histogram(
+    "leadlog_loop_lag_seconds",
+    "How late the event loop of an API process is, measured 40 times a second.",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1),
+)
 IDEMPOTENT_REPLAYS = Counter(
     "leadlog_idempotent_replays_total", "Answers sent again under their Idempotency-Key."
 )

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_limit_bytes: Count = 256 * 1024
     body_timeout_s: Seconds = 10.0
     statement_timeout_s: Seconds = 10.0
+    shed_after_s: Seconds = 0.15
+    """How long requests may wait before more of them are refused with 503."""
     event_retention_days: Count = 30
     webhook_hold_days: Annotated[int, Meta(ge=30)] = 90
     """How long what waits for a paused or disabled webhook is kept."""

@@ -86,6 +86,7 @@ def settings(
         secret_key="A" * 43 + "=",
         webhook_allow_private=True,
         data_dir=tmp_path_factory.mktemp("data"),
+        shed_after_s=60,  # a machine under test is late by itself
     )
 
 

@@ -213,3 +213,63 @@ async def test_those_who_wait_to_be_alone_count_as_waiting() -> None:
         await batcher.submit(3)
     desk.open.set()
     assert await asyncio.gather(first, *waiting) == [0, 10, 20]
+
+
+class Clock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_who_comes_behind_one_that_has_waited_too_long_is_refused_until_it_is_served() -> (
+    None
+):
+    desk, clock = Desk(), Clock()
+    batcher = Batcher(desk.run, lanes=1, late_after_s=0.15, clock=clock)
+    first = await hold_up(desk, batcher)
+    waiting = [asyncio.create_task(batcher.submit(1))]
+    await settle_down()
+    clock.now += 0.14
+    waiting.append(asyncio.create_task(batcher.submit(2)))
+    await settle_down()
+    clock.now += 0.02
+    with pytest.raises(Unavailable) as refused:
+        await batcher.submit(3)
+    assert int(refused.value.headers["Retry-After"]) >= 1
+    desk.open.set()
+    assert await asyncio.gather(first, *waiting) == [0, 10, 20]
+    clock.now += 60
+    assert await batcher.submit(4) == 40
+
+
+async def test_a_slow_statement_alone_is_no_reason_to_refuse() -> None:
+    desk, clock = Desk(), Clock()
+    batcher = Batcher(desk.run, lanes=1, late_after_s=0.15, clock=clock)
+    first = await hold_up(desk, batcher)
+    clock.now += 5
+    second = asyncio.create_task(batcher.submit(1))
+    await settle_down()
+    desk.open.set()
+    assert [await first, await second] == [0, 10]
+
+
+async def test_a_crowd_behind_one_lead_is_refused_and_others_are_not() -> None:
+    desk, clock = Desk(), Clock()
+    batcher = Batcher(
+        desk.run, lanes=1, alone=lambda item: item // 100, late_after_s=0.15, clock=clock
+    )
+    first = await hold_up(desk, batcher)
+    behind = [asyncio.create_task(batcher.submit(n)) for n in (1, 2)]
+    await settle_down()
+    clock.now += 0.2
+    with pytest.raises(Unavailable):
+        await batcher.submit(3)
+    other = asyncio.create_task(batcher.submit(100))
+    await settle_down()
+    desk.open.set()
+    assert await asyncio.gather(first, *behind, other) == [0, 10, 20, 1000]
+    assert await batcher.submit(4) == 40

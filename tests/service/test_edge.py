@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from service.app import API, SERVICE
 from service.edge import Edge
 from service.settings import Settings
+from service.shedding import Gate
 from tests.rawhttp import connect, make_request
 from tests.serving import Answer, Api
 
@@ -182,7 +183,7 @@ async def test_a_fault_of_ours_is_500_and_shows_nothing_of_the_inside() -> None:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
-    await Edge(fail, "/docs")(scope, receive, send)
+    await Edge(fail, "/docs", Gate(1), ("/v1",))(scope, receive, send)
     assert messages[0]["status"] == 500
     assert b"x-request-id" in dict(messages[0]["headers"])
     error = json.loads(messages[1]["body"])["error"]

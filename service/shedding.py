@@ -1,0 +1,78 @@
+"""When to refuse work: rather a few at once and cheaply than everybody too late.
+
+A process that is asked for more than it can do falls behind in two places. Its event loop comes
+late to every socket, which `Gate` measures; and its statements queue, which each Batcher measures.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from service.logs import get_logger
+from service.metrics import LOOP_LAG_SECONDS, REQUESTS_SHED
+
+SAMPLE_EVERY_S = 0.025
+TURNS = 3
+"""So many turns of the loop a request needs, so its share of the delay is that part of it."""
+TELL_EVERY_S = 1.0
+log = get_logger("shedding")
+
+
+def is_too_late(since: float, now: float, limit_s: float) -> bool:
+    """Whether a queue whose oldest entry has stood since then takes no more.
+
+    A short burst empties within the limit. Where the oldest has stood longer the queue has not
+    been empty for as long, so it is no burst; and who is still let in waits, at twice the capacity,
+    twice the limit at the most.
+    """
+    return now - since > limit_s
+
+
+def find_late_since(late_since: float, lag_s: float, now: float, limit_s: float) -> float:
+    """Since when the loop has been late without a break; infinity: it is not."""
+    return min(late_since, now) if lag_s > limit_s else float("inf")
+
+
+class Gate:
+    """Shut while the loop of this process stays late; one hiccup does not shut it."""
+
+    def __init__(self, limit_s: float) -> None:
+        """`limit_s`: how long a request may wait in all."""
+        self._limit_s = limit_s
+        self._late_since = float("inf")
+        self._refused = 0
+        self._told_at = 0.0
+        self.is_shut = False
+
+    def refuse(self) -> None:
+        """Counts one that was refused; the log gets one line a second for all of them."""
+        self._refused += 1
+        REQUESTS_SHED.labels("loop").inc()
+
+    def note(self, lag_s: float, now: float) -> None:
+        """Takes a measurement: how many seconds too late the loop came, and when."""
+        limit_s = self._limit_s / TURNS
+        self._late_since = find_late_since(self._late_since, lag_s, now, limit_s)
+        self.is_shut = is_too_late(self._late_since, now, limit_s)
+        if self._refused and now - self._told_at >= TELL_EVERY_S:
+            log.warning("requests.shed", count=self._refused, lag_ms=round(lag_s * 1000, 1))
+            self._refused, self._told_at = 0, now
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Measures until left."""
+        task = asyncio.create_task(self._watch_forever())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _watch_forever(self) -> None:
+        while True:
+            due = time.monotonic() + SAMPLE_EVERY_S
+            await asyncio.sleep(SAMPLE_EVERY_S)
+            now = time.monotonic()
+            LOOP_LAG_SECONDS.observe(max(0.0, now - due))
+            self.note(now - due, now)

@@ -1,0 +1,118 @@
+"""`python -m tests.bench.overload`: what a process does when twice as much is asked as it can do.
+
+wrk finds the capacity, then asks for twice as much with many connections and pauses, as many
+clients that know nothing of each other. Beside it a client of ours asks at a fixed pace, whether
+it is answered or not, and tells for each answer its status and how long it took.
+"""
+
+import asyncio
+import secrets
+import statistics
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import aiohttp
+import typer
+
+from service.datafolder import prepare_folder
+from service.supervisor import PROJECT
+from tests.bench.__main__ import uvloop_runner
+from tests.bench.plan import Kind
+from tests.bench.report import make_console
+from tests.bench.stage import set_stage
+from tests.bench.targets import Target, start_targets
+from tests.bench.wrk import Load, choose_think, run_wrk
+
+PROBE_EVERY_S = 0.01
+LEADS = 10_000
+KINDS: tuple[Kind, ...] = ("get", "post")
+console = make_console()
+
+
+def overload(
+    seconds: Annotated[float, typer.Option(min=2, help="Length of one run.")] = 8,
+    connections: Annotated[int, typer.Option(min=1, help="wrk's, when it asks too much.")] = 1000,
+    factor: Annotated[float, typer.Option(min=0.1, help="Times the capacity.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+    env: Annotated[list[str] | None, typer.Option(help="A setting, NAME=VALUE.")] = None,
+    data_dir: Annotated[Path, typer.Option(help="Where the database is made.")] = PROJECT / ".data",
+) -> None:
+    """Measure answers and refusals at a multiple of the capacity of one process."""
+    settings = dict(pair.split("=", 1) for pair in env or [])
+    with uvloop_runner() as runner:
+        runner.run(_run(seconds, connections, factor, rounds, settings, data_dir))
+
+
+async def _run(
+    seconds: float, connections: int, factor: float, rounds: int, settings: dict[str, str],
+    data_dir: Path,
+) -> None:  # fmt: skip
+    async with set_stage(prepare_folder(data_dir), [LEADS], settings, console.print) as stage:
+        [target] = (await start_targets(stage, [("service-1", LEADS)])).values()
+        for _ in range(rounds):
+            for kind in KINDS:
+                await _measure(target, kind, seconds, connections, factor)
+    console.print(f"{rounds} rounds, {connections} connections, {factor:g} times the capacity.")
+
+
+async def _measure(
+    target: Target, kind: Kind, seconds: float, connections: int, factor: float
+) -> None:
+    def load(count: int, think_ms: float) -> Load:
+        return Load(url=target.url, key=target.database.key, kind=kind, leads=LEADS,
+                    seconds=seconds, connections=count, think_ms=think_ms)  # fmt: skip
+
+    capacity = (await run_wrk(load(64, 0))).per_second
+    think_ms = choose_think(connections, capacity * factor)
+    flood = asyncio.create_task(run_wrk(load(connections, think_ms)))
+    await asyncio.sleep(1)  # wrk opens its connections
+    answers = await _probe(target, kind, seconds - 2)
+    result = await flood
+    good = sorted(s for status, s in answers if status < 300)
+    refused = sorted(s for status, s in answers if status == 503)
+    offered = result.requests / result.duration_us * 1e6
+    console.print(
+        f"{kind}: capacity {capacity:,.0f}/s; asked {offered:,.0f}/s, answered well "
+        f"{result.per_second:,.0f}/s, wrk's p99 of all {result.p99_us / 1000:.0f} ms; "
+        f"probe: {_tell(good)} of 2xx, {_tell(refused)} of 503, "
+        f"{len(answers) - len(good) - len(refused)} others"
+    )
+
+
+def _tell(seconds: list[float]) -> str:
+    if len(seconds) < 2:
+        return f"{len(seconds)} answers"
+    p99 = statistics.quantiles(seconds, n=100, method="inclusive")[98]
+    p50 = statistics.median(seconds)
+    return f"{len(seconds)} answers, p50 {p50 * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms"
+
+
+async def _probe(target: Target, kind: Kind, seconds: float) -> list[tuple[int, float]]:
+    """The status of each answer and the seconds it took; -1 for none."""
+    headers = {"Authorization": f"Bearer {target.database.key}"}
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(target.url, headers=headers, connector=connector) as session:
+        end, asked = time.monotonic() + seconds, []
+        while time.monotonic() < end:
+            asked.append(asyncio.create_task(_ask(session, kind)))
+            await asyncio.sleep(PROBE_EVERY_S)
+        return await asyncio.gather(*asked)
+
+
+async def _ask(session: aiohttp.ClientSession, kind: Kind) -> tuple[int, float]:
+    began = time.monotonic()
+    sent: dict[str, Any] = {}
+    if kind == "post":
+        sent["json"] = {"email": f"probe.{secrets.token_hex(8)}@acme-corp.com"}
+    path = "/v1/leads" if kind == "post" else f"/v1/leads/lead_01J{1:023d}"
+    try:
+        async with session.request(kind.upper(), path, **sent) as response:
+            await response.read()
+            return response.status, time.monotonic() - began
+    except (aiohttp.ClientError, TimeoutError):
+        return -1, time.monotonic() - began
+
+
+if __name__ == "__main__":
+    typer.run(overload)

@@ -1,0 +1,96 @@
+"""A process that is asked for too much refuses at once, and never says that it is ill."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from msgspec.structs import replace
+
+from service.settings import Settings
+from service.shedding import TURNS, Gate, is_too_late
+from tests.factories import Tenant
+from tests.serving import Api, serve_api
+
+LIMIT_S = 0.09
+
+
+@pytest.fixture
+async def strict(
+    settings: Settings, session: aiohttp.ClientSession, tenant: Tenant
+) -> AsyncIterator[Api]:
+    """A server that sheds when its loop is late by 30 ms."""
+    async with serve_api(replace(settings, shed_after_s=LIMIT_S)) as url:
+        yield Api(url, session, tenant, tenant.key())
+
+
+def test_a_queue_is_too_late_when_its_oldest_has_stood_longer_than_the_limit() -> None:
+    assert not is_too_late(10.0, 10.1, 0.15)
+    assert is_too_late(10.0, 10.2, 0.15)
+    assert not is_too_late(float("inf"), 10.0, 0.15)
+
+
+def test_one_hiccup_does_not_shut_the_gate_and_lateness_that_stays_does() -> None:
+    gate, late_s = Gate(LIMIT_S), LIMIT_S / TURNS + 0.005
+    gate.note(late_s, 1.0)
+    assert not gate.is_shut
+    gate.note(late_s, 1.02)
+    assert not gate.is_shut
+    gate.note(late_s, 1.06)
+    assert gate.is_shut
+    gate.note(0.001, 1.07)
+    assert not gate.is_shut
+    gate.note(late_s, 1.1)
+    assert not gate.is_shut
+
+
+async def wait_until_taken(api: Api) -> None:
+    async with asyncio.timeout(20):
+        while (await api.get("/v1/leads/lead_unknown")).status != 404:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def block_loop(until: asyncio.Event) -> None:
+    """Steals the loop's time, 60 ms of every turn."""
+    while not until.is_set():
+        time.sleep(0.06)  # noqa: ASYNC251  # it is what the test is about
+        await asyncio.sleep(0)
+
+
+async def test_while_the_loop_is_late_the_api_is_refused_and_health_and_metrics_are_not(
+    strict: Api,
+) -> None:
+    over = asyncio.Event()
+    thief = asyncio.create_task(block_loop(over))
+    try:
+        async with asyncio.timeout(20):
+            while (refused := await strict.get("/v1/leads/lead_unknown")).status != 503:
+                assert refused.status == 404
+        live, metrics = await asyncio.gather(
+            strict.with_key(None).get("/health/live"), strict.with_key(None).get("/metrics")
+        )
+    finally:
+        over.set()
+        await thief
+    assert refused.error["code"] == "unavailable"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["x-request-id"].startswith("req_")
+    assert live.status == 200
+    assert metrics.status == 200
+    assert b'leadlog_requests_shed_total{by="loop"}' in metrics.body
+    await wait_until_taken(strict)
+
+
+async def test_a_refused_body_leaves_the_connection_fit_for_the_next_request(strict: Api) -> None:
+    over = asyncio.Event()
+    thief = asyncio.create_task(block_loop(over))
+    body = {"email": "shed@acme-corp.com", "notes": "x" * 200_000}
+    try:
+        async with asyncio.timeout(20):
+            while (await strict.post("/v1/leads", body)).status != 503:
+                pass
+    finally:
+        over.set()
+        await thief
+    await wait_until_taken(strict)
