@@ -34,8 +34,11 @@ FEW_LEADS = 50_000
 TYPOS_BELOW = 25
 """Typos are looked for only where there are fewer hits as typed."""
 SAMPLED = 4_000
+"""Leads of a sample: some 5 ms."""
 MOST_LOOKED_AT = 4_000
-"""Leads of a sample, and leads that are looked at in order of score for a page: some 5 ms."""
+"""Leads that are looked at in order of score for a page, some 30 ms at worst."""
+LOOK_PER_HIT = 6
+"""What it costs to look at a lead in order of score, in hits that are read off the index."""
 ALL = 2**31
 REMEMBERED_S = 30.0
 REMEMBERED = 4_000
@@ -105,6 +108,8 @@ class Crowd(msgspec.Struct, frozen=True):
     """What a sample says about a question with many hits."""
 
     total: int
+    leads: int
+    """How many there are, with or without a hit."""
     shares: Sequence[float]
     """By tier, of all the leads there are."""
 
@@ -134,11 +139,13 @@ class LeadSearch:
         most_counted: int = MOST_COUNTED,
         few_leads: int = FEW_LEADS,
         patience_s: float = PATIENCE_S,
+        look_per_hit: float = LOOK_PER_HIT,
     ) -> None:
         self._pool = pool
         self._most_counted = most_counted
         self._few_leads = few_leads
         self._patience_s = patience_s
+        self._look_per_hit = look_per_hit
         self._known: dict[Asked, Known] = {}
         self._tenants = Turns(AT_ONCE)
         self._scouts = Turns(at_once=1)
@@ -227,6 +234,7 @@ class LeadSearch:
         wholes, beginnings, insides = sample["wholes"], sample["beginnings"], sample["insides"]
         return Crowd(
             total=max(self._most_counted + 1, round_down(leads * insides // looked_at)),
+            leads=leads,
             shares=[
                 part / looked_at for part in (wholes, beginnings - wholes, insides - beginnings)
             ],
@@ -252,8 +260,7 @@ class LeadSearch:
         rows: list[Any] = []
         for tier in range(first, TIERS):
             rest = wanted - len(rows)
-            share = crowd.shares[tier]
-            found, size = await self._find_in_tier(asked, tier, share, after, skip, rest)
+            found, size = await self._find_in_tier(asked, tier, crowd, after, skip, rest)
             rows += found
             if len(rows) == wanted:
                 break
@@ -265,15 +272,17 @@ class LeadSearch:
         self,
         asked: Asked,
         tier: int,
-        share: float,
+        crowd: Crowd,
         after: Sequence[Any],
         skip: int,
         wanted: int,
     ) -> tuple[list[Any], int]:
         """Hits of a tier; if they are fewer than wanted, also how many the tier has in all."""
-        if (skip + wanted) * 1.5 < MOST_LOOKED_AT * share:
+        share = crowd.shares[tier]
+        most = min(MOST_LOOKED_AT, int(share * crowd.leads / self._look_per_hit))
+        if (skip + wanted) * 1.5 < most * share:
             rows = await self._pool.fetch(
-                sql.lead_search_browse, *asked, tier, MOST_LOOKED_AT, *after, skip, wanted
+                sql.lead_search_browse, *asked, tier, most, *after, skip, wanted
             )
             if len(rows) == wanted:
                 return rows, 0

@@ -47,13 +47,14 @@ async def read_all(search: LeadSearch, who: Principal, **asked: Any) -> tuple[li
 
 
 @pytest.mark.parametrize("status", [None, "lost"])
+@pytest.mark.parametrize("look_per_hit", [0.01, 100.0], ids=["browsed", "found"])
 async def test_a_crowd_is_read_in_the_order_of_the_few(
-    pool: Pool, who: Principal, status: str | None
+    pool: Pool, who: Principal, status: str | None, look_per_hit: float
 ) -> None:
     exact, paginations = await read_all(LeadSearch(pool), who, status=status, limit=100)
     assert "totalEstimated" not in paginations[0]
     assert paginations[0]["total"] == len(exact) == len(set(exact))
-    crowd = LeadSearch(pool, most_counted=20, few_leads=0)
+    crowd = LeadSearch(pool, most_counted=20, few_leads=0, look_per_hit=look_per_hit)
     ids, paginations = await read_all(crowd, who, status=status, limit=7)
     assert ids == exact
     assert paginations[0]["totalEstimated"] is True
