@@ -1,19 +1,21 @@
--- name: webhook_event_insert_many
--- $1 tenants, $2 modes, $3 ids, $4 types, $5 leads, $6 versions, $7 bodies: events that some
--- endpoint wants. Together with their deliveries, so now() is the same for both.
-INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, version, body)
-SELECT tenant_id, live, event_id, now(), type, lead_id, version, body
-FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::bigint[],
-    $7::bytea[]) AS e (tenant_id, live, event_id, type, lead_id, version, body);
-
 -- name: delivery_insert_many
--- $1 tenants, $2 modes, $3 endpoints, $4 events, $5 types, $6 leads, $7 versions; in log order.
+-- $1 tenants, $2 modes, $3 ids, $4 types, $5 leads, $6 versions, $7 bodies: events that some
+-- endpoint wants; $8 endpoint and $9 place of the event (from 1) of each delivery, in log order.
+WITH event AS MATERIALIZED (
+    SELECT tenant_id, live, event_id, type, lead_id, version, body, place
+    FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+        $7::bytea[]) WITH ORDINALITY
+        AS e (tenant_id, live, event_id, type, lead_id, version, body, place)
+), stored AS (
+    INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, version, body)
+    SELECT tenant_id, live, event_id, now(), type, lead_id, version, body FROM event
+)
 INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version,
     due_at, created_at)
-SELECT d.tenant_id, d.live, d.endpoint_id, d.event_id, now(), d.type, d.lead_id, d.version, now(), now()
-FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::text[],
-    $7::bigint[]) WITH ORDINALITY
-    AS d (tenant_id, live, endpoint_id, event_id, type, lead_id, version, place)
+SELECT e.tenant_id, e.live, d.endpoint_id, e.event_id, now(), e.type, e.lead_id, e.version, now(),
+    now()
+FROM unnest($8::text[], $9::integer[]) WITH ORDINALITY AS d (endpoint_id, event_place, place)
+JOIN event e ON e.place = d.event_place
 ORDER BY d.place;
 
 -- name: lane_list_due

@@ -25,15 +25,10 @@ class Desk:
         tenants, lives = [self.tenant_id] * count, [True] * count
         events = [f"evt_{lead}_{version}" for lead, version in leads]
         names, versions = [lead for lead, _ in leads], [version for _, version in leads]
-        async with self.pool.acquire() as conn, conn.transaction():
-            await conn.execute(
-                sql.webhook_event_insert_many, tenants, lives, events, ["lead.updated"] * count,
-                names, versions, [b'{"n":1}'] * count,
-            )  # fmt: skip
-            await conn.execute(
-                sql.delivery_insert_many, tenants, lives, [self.id] * count, events,
-                ["lead.updated"] * count, names, versions,
-            )  # fmt: skip
+        await self.pool.execute(
+            sql.delivery_insert_many, tenants, lives, events, ["lead.updated"] * count, names,
+            versions, [b'{"n":1}'] * count, [self.id] * count, list(range(1, count + 1)),
+        )  # fmt: skip
 
     async def drain(self, *dispatchers: Dispatcher, left: int = 0) -> None:
         """Lets them work until so many deliveries are left."""

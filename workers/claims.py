@@ -19,8 +19,8 @@ from workers.lane import Lanes
 LANES_AT_ONCE = 1000
 BELIEF, MAX_LIST_S = 10.0, 0.025
 """A list that is of use is believed for ten times as long as it took, a quarter second at most."""
-PAUSE = 2.0
-"""One that is of none is made anew, but lists never take more than a third of the time."""
+PAUSE = 0.5
+"""One that is of none is made anew after half that time."""
 LEASE_MARGIN_S = 30.0
 
 

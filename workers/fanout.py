@@ -44,8 +44,9 @@ class Fanout(Reader):
         if not pairs:
             return
         wanted = list({event.id: event for event, _ in pairs}.values())
+        places = {event.id: place for place, event in enumerate(wanted, 1)}
         await conn.execute(
-            sql.webhook_event_insert_many,
+            sql.delivery_insert_many,
             [event.tenant_id for event in wanted],
             [event.live for event in wanted],
             [event.event_id for event in wanted],
@@ -53,16 +54,8 @@ class Fanout(Reader):
             [event.lead_id for event in wanted],
             [event.version for event in wanted],
             [encode_envelope(event) for event in wanted],
-        )
-        await conn.execute(
-            sql.delivery_insert_many,
-            [event.tenant_id for event, _ in pairs],
-            [event.live for event, _ in pairs],
             [wanting.id for _, wanting in pairs],
-            [event.event_id for event, _ in pairs],
-            [event.type for event, _ in pairs],
-            [event.lead_id for event, _ in pairs],
-            [event.version for event, _ in pairs],
+            [places[event.id] for event, _ in pairs],
         )
         updates = [
             (event.tenant_id, event.live, wanting.id, event.lead_id, event.version)

@@ -13,6 +13,7 @@ import sql
 from service.settings import Settings
 from service.wakeups import Wakeups
 from tests.bench.webhooks.stage import (
+    Process,
     Stage,
     clear,
     fill_deliveries,
@@ -26,7 +27,7 @@ from tests.bench.webhooks.usage import Usage
 ENDPOINTS = 300
 TENANTS = 10
 POLL_S = 0.05
-SETTLE_S = 3.0
+WARM_S = 3.0
 RATE, BURST_S = 500, 0.01
 PATIENCE_S = 20.0
 
@@ -92,8 +93,8 @@ async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
             path = "hang" if n < hung else ""
             await make_endpoint(conn, settings, tenant_id, f"http://127.0.0.{n + 1}:{port}/{path}")
         async with start(settings, "-m", "service.cli", "work") as worker:
-            await asyncio.sleep(SETTLE_S)
-            await sink.ask()
+            share = (TENANTS - hung) / TENANTS
+            await _await_arrivals(sink, share * await create_leads(settings, conn, tenants, WARM_S))
             usage = Usage(
                 worker=worker.pid, PostgreSQL=stage.postgres_pid, Valkey=stage.valkey_pid,
                 receiver=sink.pid,
@@ -102,15 +103,20 @@ async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
             sent = await create_leads(settings, conn, tenants, seconds)
             elapsed = time.perf_counter() - begun
             used = usage.stop()
-            expected = sent * (TENANTS - hung) // TENANTS
-            delays: list[float] = []
-            end = time.perf_counter() + PATIENCE_S
-            while len(delays) < expected:
-                if time.perf_counter() > end:
-                    raise RuntimeError(f"{expected} expected, {len(delays)} arrived")
-                await asyncio.sleep(POLL_S)
-                delays += (await sink.ask())["delays"]
+            delays = await _await_arrivals(sink, share * sent)
     return Delay(delays, {name: cpu_s / elapsed for name, cpu_s in used.items()})
+
+
+async def _await_arrivals(sink: Process, count: float) -> list[float]:
+    """The delays of so many deliveries, once they are there."""
+    delays: list[float] = []
+    end = time.perf_counter() + PATIENCE_S
+    while len(delays) < count:
+        if time.perf_counter() > end:
+            raise RuntimeError(f"{count:.0f} expected, {len(delays)} arrived")
+        await asyncio.sleep(POLL_S)
+        delays += (await sink.ask())["delays"]
+    return delays
 
 
 async def create_leads(

@@ -146,8 +146,8 @@ async def fill_deliveries(
 
 async def clear(conn: asyncpg.Connection) -> None:
     await conn.execute(
-        "TRUNCATE delivery, delivery_final, attempt, webhook_event, endpoint CASCADE"
-    )
+        "TRUNCATE delivery, delivery_final, attempt, webhook_event, endpoint, lease CASCADE"
+    )  # leases too: a worker that was killed would keep the next one waiting
 
 
 def find_percentile(samples: Sequence[float], percent: float) -> float:
