@@ -22,6 +22,8 @@ async def leads(pool: Pool, tenant: Tenant, other: Tenant) -> None:
         {"email": "jose@müller.de", "name": "José Müller-Łukasz", "status": "qualified"},
         {"email": "e@x.com", "name": "王小明", "company": "株式会社テスト"},
         {"email": "f@x.com", "custom_fields": {"industry": "FinTech", "size": 4711, "n": None}},
+        {"email": "i+tag.two@sub.y-z.org", "custom_fields": {"phone": "+1 (555) 867-5309"}},
+        {"email": "j@x.com", "name": "Дмитрий Ёлкин", "company": "O'Reilly & Söhne GmbH"},
         {"email": "g@x.com", "name": "100% _under_score \\ back'slash"},
         {"email": "h@x.com", "name": "Johnson", "company": "Hammersmith"},
     ]
@@ -83,6 +85,18 @@ async def test_whole_words_come_before_beginnings_before_insides(api: Api) -> No
         ("CHEN, sarah!", [("sarah@acmecorp.com", "name")]),
         ("under_score", [("g@x.com", "name")]),
         ("zzzzzz", []),
+        ("+1 (555) 867", [("i+tag.two@sub.y-z.org", "customFields.phone")]),
+        ("5309 555", [("i+tag.two@sub.y-z.org", "customFields.phone")]),
+        ("i+tag.two@sub.y-z.org", [("i+tag.two@sub.y-z.org", "email")]),
+        ("sub.y-z", [("i+tag.two@sub.y-z.org", "email")]),
+        ("дмитрий ЕЛКИН", [("j@x.com", "name")]),
+        ("дмитрии", [("j@x.com", "name")]),
+        ("o'reilly", [("j@x.com", "company")]),
+        ("SOHNE", [("j@x.com", "company")]),
+        ("reillly", [("j@x.com", "company")]),
+        ("%eilly", [("j@x.com", "company")]),
+        ("'; DROP TABLE lead; --", []),
+        ("' | '", []),
     ],
 )
 async def test_what_is_found_and_where(api: Api, q: str, expected: list[Any]) -> None:
