@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from multiprocessing import parent_process
 from typing import Any
 
 import msgspec
@@ -20,6 +22,7 @@ from service.auth import Authenticator
 from service.db import DATABASE_AWAY, Pool, create_pool
 from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
 from service.docs_page import Page, render_page
+from service.drain import Drain
 from service.edge import Edge
 from service.errors import Conflict, NotFound, PreconditionFailed, Unprocessable
 from service.events import MAX_WAIT_S, EventPage, EventQuery
@@ -37,6 +40,7 @@ from service.handlers import (
 )
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.launch import bind_to_parent
 from service.lead_lists import ListQuery
 from service.leads import LeadStore
 from service.logs import set_up_logging
@@ -139,9 +143,16 @@ SERVICE = [
 # fmt: on
 
 
-def create_app(settings: Settings | None = None) -> ASGIApp:
-    """The ASGI app; uvicorn calls this once in each process."""
-    settings = settings or load_settings(os.environ)
+def create_served_app() -> ASGIApp:
+    """The app of a process of `leadlog serve`, which ends in order when it is told to."""
+    if parent_process() is not None:  # one of several: it must not outlive who restarts it
+        bind_to_parent(signal.SIGTERM)
+    settings = load_settings(os.environ)
+    return create_app(settings, hears_signals=True)
+
+
+def create_app(settings: Settings, *, hears_signals: bool = False) -> ASGIApp:
+    """The ASGI app; with `hears_signals` it is this process's only one, and hears when to end."""
     set_up_logging(settings)
     routes = [
         *(route for prefix in PREFIXES for route in _make_routes(API, prefix)),
@@ -153,6 +164,8 @@ def create_app(settings: Settings | None = None) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, State]]:
         async with run_state(settings) as state, gate.watching():
+            if hears_signals:
+                state.drain.catch_signal(state.feed.close)
             yield {"leadlog": state}
 
     router = Router(routes, redirect_slashes=False, default=_find_nothing, lifespan=lifespan)
@@ -171,7 +184,7 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
         async with wakeups.running(listening=True), feed.running():
             yield State(
                 settings, pool, auth, LeadStore(pool, wakeups, settings.shed_after_s),
-                LeadSearch(pool), wakeups, feed, *describe_api(settings),
+                LeadSearch(pool), wakeups, feed, *describe_api(settings), Drain(settings.drain_s),
             )  # fmt: skip
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)

@@ -141,6 +141,7 @@ def _make_environment(dev: Dev, database_url: str, redis_url: str) -> dict[str, 
         "REDIS_URL": redis_url,
         "DATA_DIR": str(dev.folder),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+        "DRAIN_S": "0",  # nobody balances load here
     }
     return {"SECRET_KEY": ensure_secret_key(dev.folder / "secret.key"), **ours}
 

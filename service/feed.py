@@ -33,11 +33,12 @@ class Feed:
         self._count = 0
         self._wanted = asyncio.Event()
         self._tick: int | None = None
+        self.is_closed = False
 
     @asynccontextmanager
     async def listen(self, owner: Owner) -> AsyncIterator[asyncio.Event | None]:
-        """Set whenever there may be new events of the owner; None: too many listen already."""
-        if self._count >= MAX_LISTENERS:
+        """Set whenever there may be new events of the owner; None: do not wait."""
+        if self.is_closed or self._count >= MAX_LISTENERS:
             yield None
             return
         event = asyncio.Event()
@@ -51,6 +52,11 @@ class Feed:
             self._listeners[owner].discard(event)
             if not self._listeners[owner]:
                 del self._listeners[owner]
+
+    def close(self) -> None:
+        """Nobody waits any more: those who do are woken, those who come are not kept."""
+        self.is_closed = True
+        self._wake(list(self._listeners))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -17,6 +17,7 @@ from starlette.types import Scope as AsgiScope
 from service.auth import Authenticator, Principal
 from service.db import Connection, Pool
 from service.docs_page import Page
+from service.drain import Drain
 from service.errors import (
     Fault,
     InvalidRequest,
@@ -54,6 +55,7 @@ class State:
     feed: Feed
     openapi: bytes
     docs: Page
+    drain: Drain
 
 
 class Call:

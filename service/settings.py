@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     body_limit_bytes: Count = 256 * 1024
     body_timeout_s: Seconds = 10.0
     statement_timeout_s: Seconds = 10.0
+    drain_s: Annotated[float, Meta(ge=0, le=300)] = 1.0
+    """How long, after SIGTERM, requests are served while /health/ready says no."""
     shed_after_s: Seconds = 0.15
     """How long requests may wait before more of them are refused with 503."""
     event_retention_days: Count = 30

@@ -3,6 +3,9 @@
 import os
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +53,12 @@ def serve(
     port: Port = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; about one per core is best.")] = 1,
 ) -> None:
-    """Serve the API. Needs DATABASE_URL and REDIS_URL; `leadlog migrate` goes first."""
+    """Serve the API. Needs DATABASE_URL and REDIS_URL; `leadlog migrate` goes first.
+
+    With --workers N, N processes share the port; one that dies is replaced, and /metrics adds up
+    all. SIGTERM ends it in order: /health/ready says no for DRAIN_S seconds, then no connection is
+    taken any more, and requests under way have 8 seconds to finish.
+    """
     import uvicorn
 
     from service.address import check_port
@@ -61,22 +69,37 @@ def serve(
     settings.require_redis_url()
     address = (host or settings.host, port or settings.port)
     check_port(*address)
-    uvicorn.run(
-        "service.app:create_app",
-        factory=True,
-        host=address[0],
-        port=address[1],
-        workers=workers,
-        loop="uvloop",
-        http=OneWriteProtocol,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=8,
-        # Longer than the 60 s of most proxies, so that it is they who close an idle connection.
-        timeout_keep_alive=65,
-        backlog=2048,
-    )
+    # The server raises the signal again when all is done: that is the end it was told to come to.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(0))
+    with _share_metrics(workers):
+        uvicorn.run(
+            "service.app:create_served_app",
+            factory=True,
+            host=address[0],
+            port=address[1],
+            workers=workers,
+            loop="uvloop",
+            http=OneWriteProtocol,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=8,
+            # Longer than the 60 s of most proxies, so that it is they who close an idle connection.
+            timeout_keep_alive=65,
+            backlog=2048,
+            timeout_worker_healthcheck=15,  # a busy machine is no reason to kill a process
+        )
+
+
+@contextmanager
+def _share_metrics(workers: int) -> Iterator[None]:
+    """A folder in which several processes keep their counters, unless the operator gave one."""
+    if workers == 1 or os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="leadlog-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
 
 
 def work() -> None:

@@ -30,7 +30,7 @@ async def _wait_for_events(call: Call, place: Place, query: EventQuery) -> Found
                 news.clear()  # before the look: what comes after it sets it again
             found = await find_events(call.state.pool, who, place, query)
             place, left_s = found.after, end - time.monotonic()
-            if found.events or left_s <= 0 or news is None:
+            if found.events or left_s <= 0 or news is None or call.state.feed.is_closed:
                 return found
             if not found.more:
                 with suppress(TimeoutError):

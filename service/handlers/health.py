@@ -33,6 +33,8 @@ async def report_ready(call: Call) -> Response:
     """200 if requests can be served, 503 if not; either way each check by name."""
     checks = {"database": "ok", "migrations": "ok", "readers": "ok"}
     failing = False
+    if call.state.drain.has_begun:
+        return _fail({"process": "is about to end"})
     try:
         async with asyncio.timeout(2), call.state.pool.acquire() as conn:
             applied = {row["name"] for row in await conn.fetch(sql.migration_list)}
@@ -45,11 +47,12 @@ async def report_ready(call: Call) -> Response:
                 if late:
                     checks["readers"] = f"behind: {', '.join(late)}; is `leadlog work` running?"
     except DATABASE_AWAY as error:
-        checks = {"database": f"cannot be reached ({type(error).__name__})"}
-        failing = True
-    return reply(
-        Health(status="failing" if failing else "ok", checks=checks), 503 if failing else 200
-    )
+        return _fail({"database": f"cannot be reached ({type(error).__name__})"})
+    return _fail(checks) if failing else reply(Health(status="ok", checks=checks))
+
+
+def _fail(checks: dict[str, str]) -> Response:
+    return reply(Health(status="failing", checks=checks), 503)
 
 
 async def report_metrics(call: Call) -> Response:
