@@ -145,8 +145,8 @@ SERVICE = [
 
 def create_served_app() -> ASGIApp:
     """The app of a process of `leadlog serve`, which ends in order when it is told to."""
-    if parent_process() is not None:  # one of several: it must not outlive who restarts it
-        bind_to_parent(signal.SIGTERM)
+    if (parent := parent_process()) is not None:  # one of several: must not outlive who restarts it
+        bind_to_parent(signal.SIGTERM, parent.pid)
     settings = load_settings(os.environ)
     return create_app(settings, hears_signals=True)
 
