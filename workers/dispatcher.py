@@ -59,21 +59,23 @@ class Dispatcher:
         self._connections = Connections(private=shop.settings.webhook_allow_private)
         self._claimer = Claimer(shop.pool, part, parts, shop.settings.webhook_timeout_s)
         self._book: TargetBook | None = None
-        self._had_all = False
         self._tidied = 0.0
         self._tidying: asyncio.Task[None] | None = None
+
+    @property
+    def has_all(self) -> bool:
+        """No lane is known to have more, and places that come free say so."""
+        return not self._claimer.has_more()
 
     async def once(self) -> int:
         """Starts what is due and fits; the number started or put off behind their leads."""
         self._tidy_meanwhile()
         room = MAX_IN_FLIGHT - len(self._flights)
-        if room < MIN_ROOM or self._had_all:  # then what comes next is announced
-            self._had_all = False
+        if room < MIN_ROOM:
             return 0
         yielding = self._yielding < MAX_YIELDING
         claims, deferred = await self._claimer.claim(self._lanes, room, yielding=yielding)
         if claims:
-            self._had_all = not self._claimer.has_more()
             await self._launch(claims)
         return len(claims) + deferred
 

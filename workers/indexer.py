@@ -24,6 +24,7 @@ class Indexer:
     name = "indexer"
     topics: tuple[Topic, ...] = ()
     idle_s = SETTLE_EVERY_S
+    has_all = False
 
     def __init__(self, shop: Workshop) -> None:
         self._pool = shop.pool

@@ -29,6 +29,7 @@ class Janitor:
     name = "janitor"
     topics: tuple[Topic, ...] = ()
     idle_s = ROUND_S
+    has_all = False
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

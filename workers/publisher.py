@@ -35,6 +35,7 @@ class Publisher:
     name = "publisher/0"
     topics: tuple[Topic, ...] = ("tick",)
     idle_s = 0.2
+    has_all = False
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

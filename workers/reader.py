@@ -80,6 +80,12 @@ class Reader(ABC):
         self._cursor = Cursor(0)
         self._count = 1
         self._steps: deque[Step] = deque()
+        self._read_all = False
+
+    @property
+    def has_all(self) -> bool:
+        """The last read met the end of the log, and the place is stored."""
+        return self._read_all and not self._steps and self._cursor == self._stored
 
     @abstractmethod
     async def apply(self, conn: Connection, events: list[Event]) -> None:
@@ -114,8 +120,11 @@ class Reader(ABC):
         """
         if self._cursor.event_id:
             windows = await read_windows(conn, self._cursor, self._shards, READ_AHEAD, 1)
+            self._read_all = False
         else:
             windows = await read_windows(conn, self._cursor, self._shards, self.limit, self._count)
+            events = sum(len(window.events) for window in windows)
+            self._read_all = len(windows) < self._count and events < self.limit
             self._count = choose_count(self._count, windows, self.limit)
         return split_windows(windows, self.limit, time.monotonic())
 

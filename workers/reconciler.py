@@ -17,6 +17,7 @@ class Reconciler:
     name = "reconciler"
     topics: tuple[Topic, ...] = ()
     idle_s = 5.0
+    has_all = False
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

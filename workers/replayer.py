@@ -18,6 +18,7 @@ class Replayer:
     topics: tuple[Topic, ...] = ()
     idle_s = 0.5
     """Nobody waits for the first page of a replay: it is found within this time."""
+    has_all = False
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

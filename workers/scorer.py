@@ -69,6 +69,7 @@ class Rescorer:
     name = "rescorer"
     topics: tuple[Topic, ...] = ()
     idle_s = SWEEP_S
+    has_all = False
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

@@ -39,6 +39,11 @@ class Slice(Protocol):
     topics: tuple[Topic, ...]
     idle_s: float
 
+    @property
+    def has_all(self) -> bool:
+        """Whether the last turn left nothing that is not announced: no need to look again now."""
+        ...
+
     async def once(self) -> int:
         """Does what there is to do, up to a bound; how much that was (0: nothing, may sleep)."""
         ...
@@ -155,7 +160,7 @@ class Runner:
                 while not self._shop.stopping.is_set() and time.monotonic() < end:
                     try:
                         await lease.renew_if_due()
-                        if await piece.once() == 0:
+                        if await piece.once() == 0 or piece.has_all:
                             await self._rest(piece.idle_s, alarm, lease)
                         backoff_s = BACKOFF_S
                     except LeaseLostError as error:

@@ -22,6 +22,7 @@ class Ticker:
     name = "ticker"
     topics: tuple[Topic, ...] = ("event",)
     idle_s = 0.2
+    has_all = False
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

@@ -24,7 +24,7 @@ async def main() -> None:
         async with wakeups.listen("delivery") as alarm:
             print("ready", flush=True)  # noqa: T201
             while True:
-                if await dispatcher.once() == 0:
+                if await dispatcher.once() == 0 or dispatcher.has_all:
                     await alarm.wait(dispatcher.idle_s)
 
 
