@@ -12,8 +12,9 @@ from workers.places import Origin
 from workers.wire import Wire
 
 MAX_IDLE_S = 60.0
-MAX_IDLE = 1000
-"""Beyond that the origin that was used the longest ago gives one up."""
+MAX_IDLE = 500
+"""Beyond that the origin that was used the longest ago gives one up. Together with those in use
+less than the 1,024 open files that a process is commonly allowed."""
 SWEEP_S = 10.0
 
 

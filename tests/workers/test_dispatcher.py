@@ -68,29 +68,6 @@ async def test_two_dispatchers_side_by_side_send_all_once_and_keep_every_leads_o
         assert [version for lead, version in seen if lead == f"l{n}"] == list(range(1, 9))
 
 
-async def test_dispatchers_of_three_parts_share_the_endpoints_and_leave_none_out(
-    bench: Workbench, receiver: Receiver
-) -> None:
-    desks = [await open_desk(bench, f"{receiver.url}/{n}") for n in range(12)]
-    leads = [(f"l{n}", version) for version in range(1, 5) for n in range(3)]
-    for desk in desks:
-        await desk.add(*leads)
-    dispatchers = [Dispatcher(desks[0].shop, f"dispatcher/{n}", n, 3) for n in range(3)]
-    for desk in desks:
-        await desk.drain(*dispatchers)
-    shares = [set(dispatcher._lanes) for dispatcher in dispatchers]
-    await close(*dispatchers)
-    assert set.union(*shares) == {desk.id for desk in desks}
-    assert sum(map(len, shares)) == len(desks)
-    for n in range(12):
-        came = [received.id for received in receiver.received if received.path == f"/{n}"]
-        assert len(came) == len(leads)
-        for lead in range(3):
-            assert [i for i in came if f"_l{lead}_" in i] == [
-                f"evt_l{lead}_{v}" for v in range(1, 5)
-            ]
-
-
 async def test_one_stuck_lead_holds_up_no_other(desk: Desk, receiver: Receiver) -> None:
     async def answer(received: Received) -> web.Response:
         return web.Response(status=400 if received.id.startswith("evt_stuck") else 200)

@@ -32,6 +32,15 @@ class Small(Reader):
         self.seen += [event.lead_id for event in events]
 
 
+class Blind(Small):
+    """Reads shards that have no events."""
+
+    async def _load(self, conn: Connection) -> Cursor:
+        stored = await super()._load(conn)
+        self._shards = []
+        return stored
+
+
 async def write_leads(bench: Workbench, *windows: int) -> list[str]:
     """Ids in the order of the log; so many in each window."""
     ids: list[str] = []
@@ -124,3 +133,24 @@ def test_small_windows_are_one_step_and_a_large_one_is_many() -> None:
     assert [len(step.events) for step in large] == [3, 3, 1]
     assert [(len(step.events), step.after, step.cut_at) for step in small] == [(3, Cursor(6), 8.0)]
     assert split_windows([], 3, 10) == []
+
+
+async def test_a_reader_at_the_end_of_the_log_says_that_it_need_not_look_again(
+    bench: Workbench,
+) -> None:
+    reader = Small(bench.shop)
+    await write_leads(bench, 1, 1, 1)
+    await drain(reader)
+    await bench.capture('{"email": "news@acme.com"}')
+    await Ticker(bench.shop).once()
+    assert await reader.once()
+    assert (len(reader.seen), reader.has_all) == (4, True)
+
+
+async def test_a_reader_has_not_all_before_its_place_is_stored(bench: Workbench) -> None:
+    reader = Blind(bench.shop)
+    await write_leads(bench, 1, 1, 1)
+    while await reader.once():
+        assert not reader.has_all
+    stored = await bench.pool.fetchval("SELECT tick FROM reader WHERE name = 'historian/0'")
+    assert stored == await bench.pool.fetchval("SELECT tick FROM ticker")
