@@ -51,6 +51,7 @@ async def create_pool(
         timeout=CONNECT_TIMEOUT_S,
         connect=Connector().connect,
         reset=_keep_session,
+        statement_cache_size=settings.db_statement_cache,
         server_settings={
             "application_name": application,
             "statement_timeout": f"{settings.statement_timeout_s * 1000:.0f}",

@@ -33,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What `doc_url` in errors points at."""
 
     db_pool_size: Count = 8
+    db_statement_cache: Annotated[int, Meta(ge=0)] = 100
+    """Prepared statements kept on a connection; 0 behind a PgBouncer older than 1.21."""
     body_limit_bytes: Count = 256 * 1024
     body_timeout_s: Seconds = 10.0
     statement_timeout_s: Seconds = 10.0

@@ -1,0 +1,77 @@
+"""What our database sessions are bound to, and how many there are."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+from msgspec.structs import replace
+
+from service.db import Pool, create_pool
+from service.settings import Settings
+from tests.cluster import Cluster
+from tests.webhooks import run_house
+
+WORKER_EXTRA = 4
+"""What deploy/env.example says that a worker process takes beyond DB_POOL_SIZE."""
+
+
+@pytest.fixture
+async def hurried(settings: Settings) -> AsyncIterator[Pool]:
+    pool = await create_pool(replace(settings, statement_timeout_s=0.3), "hurried", 2, 0.1)
+    yield pool
+    await pool.close()
+
+
+async def test_a_session_is_bound_by_its_time_limits(hurried: Pool) -> None:
+    query = "SELECT name, setting FROM pg_settings WHERE name LIKE '%timeout' AND source = 'client'"
+    assert {row["name"]: row["setting"] for row in await hurried.fetch(query)} == {
+        "statement_timeout": "300",
+        "lock_timeout": "100",
+        "idle_in_transaction_session_timeout": "10000",
+    }
+
+
+async def test_a_statement_that_takes_too_long_is_ended_by_the_server(hurried: Pool) -> None:
+    with pytest.raises(asyncpg.QueryCanceledError, match="statement timeout"):
+        await hurried.execute("SELECT pg_sleep(20)")
+    assert await hurried.fetchval("SELECT 1") == 1
+
+
+async def test_who_waits_too_long_for_a_lock_gives_up(hurried: Pool) -> None:
+    async with hurried.acquire() as holder, hurried.acquire() as waiter, holder.transaction():
+        await holder.execute("SELECT pg_advisory_xact_lock(4711)")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await waiter.execute("SELECT pg_advisory_lock(4711)")
+
+
+async def test_api_and_workers_open_no_more_connections_than_documented(
+    settings: Settings, cluster: Cluster
+) -> None:
+    async with cluster.make_database() as dsn:
+        mine = replace(settings, database_url=dsn, db_pool_size=5)
+        watcher = await asyncpg.connect(dsn)
+
+        async def count() -> Counter[str]:
+            rows = await watcher.fetch(
+                "SELECT application_name AS name FROM pg_stat_activity"
+                " WHERE datname = current_database() AND application_name LIKE 'leadlog-%'"
+            )
+            return Counter(row["name"] for row in rows)
+
+        pool = await create_pool(mine, "tests", 1)
+        async with run_house(mine, pool) as house:
+            most = await count()
+            for turn in range(5):
+                batch = [house.add_lead(f"c{turn}.{n}@crowd.com") for n in range(40)]
+                lists = [house.api.get("/v1/leads", limit=5) for _ in range(40)]
+                work = asyncio.gather(*batch, *lists)
+                while not work.done():
+                    most |= await count()
+                await work
+        await pool.close()
+        await watcher.close()
+    assert 1 <= most["leadlog-api"] <= mine.db_pool_size
+    assert 1 <= most["leadlog-worker"] <= mine.db_pool_size + WORKER_EXTRA
+    assert set(most) == {"leadlog-api", "leadlog-worker"}
