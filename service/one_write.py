@@ -8,6 +8,9 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+HEAD_TIMEOUT_S = 20.0
+HEAD_LIMIT_BYTES = 256 * 1024
+
 
 class JoiningTransport:
     """Gathers what is written in one turn of the loop."""
@@ -41,8 +44,35 @@ class JoiningTransport:
 
 
 class OneWriteProtocol(HttpToolsProtocol):
-    """uvicorn's protocol on such a transport."""
+    """uvicorn's protocol on such a transport, with bounds on the head of a request."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         self.transport = JoiningTransport(transport, self.loop)  # type: ignore[assignment]  # has all it uses
+        self._is_in_head, self._head_bytes = True, 0
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Bounds what uvicorn does not: how long a head may take to come, and how long it is."""
+        super().data_received(data)
+        if not self._is_in_head:
+            self._head_timer.cancel()
+            self._head_bytes = 0
+            return
+        if self._head_timer.cancelled():
+            self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(exc)

@@ -83,6 +83,7 @@ def serve(
             access_log=False,
             log_config=None,
             server_header=False,
+            proxy_headers=False,  # nothing here asks for the caller's address
             timeout_graceful_shutdown=8,
             # Longer than the 60 s of most proxies, so that it is they who close an idle connection.
             timeout_keep_alive=65,
