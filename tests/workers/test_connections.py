@@ -1,6 +1,7 @@
 """Connections kept and connections dropped, against raw servers that count what they get."""
 
 import asyncio
+import resource
 import socket
 from collections.abc import AsyncIterator
 
@@ -8,7 +9,7 @@ import pytest
 from aiohappyeyeballs import AddrInfoType
 
 from tests.rawserver import CHUNKED, OK, Server, first_ok_then, post, run, say
-from workers.connections import Connections
+from workers.connections import Connections, make_room
 from workers.egress import GuardedResolver, UnknownNameError
 from workers.sender import Target, send
 
@@ -159,7 +160,7 @@ async def test_idle_connections_are_bounded_in_time_and_number(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with run(say(OK)) as server:
-        monkeypatch.setattr("workers.connections.MAX_IDLE", 2)
+        connections._max_idle = 2
         await asyncio.gather(*(post(connections, server) for _ in range(5)))
         assert connections._count == 2
         monkeypatch.setattr("workers.connections.MAX_IDLE_S", 0.0)
@@ -201,3 +202,26 @@ async def test_a_name_is_looked_up_once_for_all_unless_that_failed() -> None:
     assert {attempt.error for attempt in failed} == {"dns"}
     assert {attempt.status for attempt in sent} == {200}
     assert resolver.asked == ["hook.test"] * 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked", "idle"),
+    [
+        ((1024, 4096), [(4096, 4096)], 2000),
+        ((1024, resource.RLIM_INFINITY), [(4096, resource.RLIM_INFINITY)], 2000),
+        ((256, 1024), [(1024, 1024)], 424),
+        ((256, 256), [(256, 256)], 0),
+        ((8192, 8192), [], 2000),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), [], 2000),
+    ],
+)
+def test_idle_connections_leave_files_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+    limits: tuple[int, int],
+    asked: list[tuple[int, int]],
+    idle: int,
+) -> None:
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits)
+    monkeypatch.setattr("resource.setrlimit", lambda _, limits: set_to.append(limits))
+    assert (make_room(), set_to) == (idle, asked)
