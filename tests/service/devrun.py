@@ -105,7 +105,13 @@ async def start_dev(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "service.cli", "dev", "--end-with-parent"),
         cwd=PROJECT,
-        env={**clean, "DATA_DIR": str(folder), "PORT": str(port), **(env or {})},
+        env={
+            **clean,
+            "SHED_AFTER_S": "60",
+            "DATA_DIR": str(folder),
+            "PORT": str(port),
+            **(env or {}),
+        },
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
