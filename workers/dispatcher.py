@@ -61,6 +61,7 @@ class Dispatcher:
         self._book: TargetBook | None = None
         self._tidied = 0.0
         self._tidying: asyncio.Task[None] | None = None
+        self._broom = asyncio.Lock()
 
     @property
     def has_all(self) -> bool:
@@ -80,12 +81,13 @@ class Dispatcher:
         return len(claims) + deferred
 
     async def tidy(self) -> None:
-        """What is to be done every second, whether or not something is due."""
+        """What is to be done every second, whether or not something is due; one at a time."""
         pool = self._shop.pool
-        await reap_leases(pool)
-        await cancel_unwanted(pool)
-        await save_health(pool, self._lanes.take_tallies())
-        await judge_failing(pool)
+        async with self._broom:
+            await reap_leases(pool)
+            await cancel_unwanted(pool)
+            await save_health(pool, self._lanes.take_tallies())
+            await judge_failing(pool)
 
     async def close(self) -> None:
         """When the process stops: ends the flights. Else they end by themselves meanwhile."""
