@@ -68,8 +68,9 @@ def redis_url(valkey: Valkey) -> str:
 
 @pytest.fixture
 async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
-    """A client of this worker's Valkey, which is emptied afterwards."""
+    """A client of this worker's Valkey, which is emptied before and afterwards."""
     client = redis.asyncio.Redis.from_url(redis_url)
+    await client.flushall()
     yield client
     await client.flushall()
     await client.aclose()

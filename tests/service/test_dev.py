@@ -6,8 +6,10 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.datafolder import write_secret
@@ -133,7 +135,8 @@ async def test_a_killed_run_starts_again_with_its_data_and_key(folder: Path, por
             await wait_gone(family, within_s=0)
             assert (folder / "secret.key").read_text() == secret
             for process in second.family():
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it heard before us that its parent is gone
+                    process.kill()
             async with start_dev(folder, port) as third:
                 await third.wait_until_ready()
                 assert third.call("GET", f"/v1/leads/{lead['id']}")["email"] == LEAD["email"]

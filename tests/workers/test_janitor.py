@@ -63,7 +63,7 @@ async def test_the_first_round_makes_the_partitions_of_the_weeks_to_come(shop: W
 
 async def test_a_partition_goes_when_its_keep_has_passed_and_not_before(shop: Workshop) -> None:
     old = [await add_partition(shop.pool, table, 60) for table in ("outbox", "tick")]
-    young = [await add_partition(shop.pool, table, 32) for table in ("outbox", "tick")]
+    young = [await add_partition(shop.pool, table, 29) for table in ("outbox", "tick")]
     await cut_tick(shop.pool, 0)
     await move_readers(shop.pool)
     await Janitor(shop).once()
@@ -89,7 +89,7 @@ async def test_the_setting_overrides_the_keep_of_the_log_alone(shop: Workshop) -
 
 async def test_events_that_a_reader_has_not_read_are_kept(shop: Workshop) -> None:
     outbox, tick = [await add_partition(shop.pool, table, 60) for table in ("outbox", "tick")]
-    await cut_tick(shop.pool, 58)
+    await cut_tick(shop.pool, 60)
     await move_readers(shop.pool)
     await cut_tick(shop.pool, 0)
     await shop.pool.execute(
@@ -109,7 +109,7 @@ async def test_the_tick_on_which_readers_stand_is_kept_however_long_nothing_has_
     shop: Workshop,
 ) -> None:
     outbox, tick = [await add_partition(shop.pool, table, 60) for table in ("outbox", "tick")]
-    await cut_tick(shop.pool, 58)
+    await cut_tick(shop.pool, 60)
     await move_readers(shop.pool)
     await Janitor(shop).once()
 
