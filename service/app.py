@@ -43,6 +43,7 @@ from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.launch import bind_to_parent
 from service.lead_lists import ListQuery
 from service.leads import LeadStore
+from service.limits.limiter import Limiter
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.openapi import make_document
@@ -178,12 +179,13 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
     redis = Redis.from_url(settings.require_redis_url())
     async with await create_pool(settings, "leadlog-api") as pool:
         wakeups = Wakeups(redis)
-        auth = Authenticator(pool, settings.shed_after_s)
+        auth = Authenticator(pool, settings.shed_after_s, settings.default_plan)
+        limiter = Limiter(settings.require_redis_url())
         toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
         feed = Feed(pool, wakeups)
-        async with wakeups.running(listening=True), feed.running():
+        async with wakeups.running(listening=True), feed.running(), limiter.running():
             yield State(
-                settings, pool, auth, LeadStore(pool, wakeups, settings.shed_after_s),
+                settings, pool, auth, limiter, LeadStore(pool, wakeups, settings.shed_after_s),
                 LeadSearch(pool), wakeups, feed, *describe_api(settings), Drain(settings.drain_s),
             )  # fmt: skip
         toucher.cancel()

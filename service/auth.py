@@ -12,6 +12,7 @@ from service.batching import Batcher
 from service.db import Pool
 from service.errors import Forbidden, Unauthorized
 from service.keys import Scope, hash_key
+from service.limits.plans import Plan, read_plan
 
 CACHE_S = 0.5
 """How long a look-up is believed; a revoked key must stop within 1 s in every process."""
@@ -27,13 +28,19 @@ class Principal(msgspec.Struct, frozen=True):
     tenant_id: int
     live: bool
     scope: Scope
+    plan: Plan | None = None
+    """None: no limits."""
 
 
 class Authenticator:
     """Looks keys up in batches and believes an answer, good or bad, for CACHE_S seconds."""
 
-    def __init__(self, pool: Pool, late_after_s: float = float("inf")) -> None:
+    def __init__(
+        self, pool: Pool, late_after_s: float = float("inf"), default_plan: str | None = None
+    ) -> None:
+        """`default_plan` is that of tenants which have none of their own."""
         self._pool = pool
+        self._default_plan = default_plan
         self._lookups: Batcher[bytes, Principal | None] = Batcher(
             self._look_up, late_after_s=late_after_s
         )
@@ -75,9 +82,14 @@ class Authenticator:
         return principal
 
     async def _look_up(self, hashes: list[bytes]) -> Sequence[Principal | None]:
-        rows: list[Any] = await self._pool.fetch(sql.api_key_get_many_by_hash, hashes)
+        rows: list[Any] = await self._pool.fetch(
+            sql.api_key_get_many_by_hash, hashes, self._default_plan
+        )
         found = {
-            row["hash"]: Principal(row["id"], row["tenant_id"], row["live"], row["scope"])
+            row["hash"]: Principal(
+                row["id"], row["tenant_id"], row["live"], row["scope"],
+                None if row["plan"] is None else read_plan(row["plan"]),
+            )
             for row in rows
-        }
+        }  # fmt: skip
         return [found.get(key_hash) for key_hash in hashes]

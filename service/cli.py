@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from service.commands import access, database, demo, doctor, listen, run, webhooks
+from service.commands import access, database, demo, doctor, listen, plans, run, webhooks
 from service.processes import StartError
 from service.settings import SettingsError
 from sql.errors import DatabaseError
@@ -31,6 +31,7 @@ app.command("migrate", rich_help_panel="Run it")(database.migrate)
 app.command("doctor", rich_help_panel="Run it")(doctor.doctor)
 app.add_typer(access.keys, name="keys", rich_help_panel="Who may use it")
 app.add_typer(access.tenants, name="tenants", rich_help_panel="Who may use it")
+app.add_typer(plans.plans, name="plans", rich_help_panel="Who may use it")
 app.add_typer(webhooks.webhooks, name="webhooks", rich_help_panel="Run it")
 
 

@@ -104,11 +104,12 @@ class _Exchange:
         self.request_id = _find_request_id(scope)
 
     async def send(self, message: Message) -> None:
-        """Passes a message on, the head with its request id."""
+        """Passes a message on, the head with its request id and what is left of the limits."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             message["headers"] = [
                 *message.get("headers", ()), (b"x-request-id", self.request_id.encode()),
+                *self.scope.get("limit_headers", ()),
             ]  # fmt: skip
         await self._send(message)
 

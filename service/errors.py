@@ -11,6 +11,7 @@ Problem
 ├── PayloadTooLarge       413  body over the limit
 ├── UnsupportedMediaType  415  body is not JSON
 ├── Unprocessable         422  well-formed but impossible
+├── RateLimited           429  more than the key's plan allows, with Retry-After and X-RateLimit-…
 ├── InternalError         500  ours; shows nothing of the inside
 └── Unavailable           503  database away or overloaded, with Retry-After
 
@@ -92,6 +93,10 @@ class UnsupportedMediaType(Problem):
 
 class Unprocessable(Problem):
     status, code = 422, "unprocessable"
+
+
+class RateLimited(Problem):
+    status, code = 429, "rate_limited"
 
 
 class InternalError(Problem):

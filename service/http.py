@@ -30,6 +30,7 @@ from service.errors import (
 from service.feed import Feed
 from service.keys import Scope
 from service.leads import LeadStore
+from service.limits.limiter import Limiter
 from service.request_keys import RequestKey
 from service.search import LeadSearch
 from service.settings import Settings
@@ -49,6 +50,7 @@ class State:
     settings: Settings
     pool: Pool
     auth: Authenticator
+    limiter: Limiter
     leads: LeadStore
     search: LeadSearch
     wakeups: Wakeups
@@ -162,6 +164,11 @@ class Operation:
     media_type: str | None = None
     """Of a reply that is no struct."""
 
+    @property
+    def route(self) -> str:
+        """As plans name it: `POST /leads`."""
+        return f"{self.method} {self.path}"
+
 
 class Resource:
     """All operations of one path, as an ASGI app; knows which methods the path allows."""
@@ -186,15 +193,26 @@ class Resource:
 
     @staticmethod
     async def _answer(operation: Operation, request: Request, state: State) -> Response:
-        principal = None
-        if operation.scope is not None:
-            header = request.headers.get("authorization")
-            principal = await state.auth.authenticate(header, operation.scope)
-            request.scope["principal"] = principal
+        if operation.scope is None:
+            return await _handle(operation, Call(request, state, None))
+        header = request.headers.get("authorization")
+        principal = await state.auth.authenticate(header, operation.scope)
+        request.scope["principal"] = principal
         call = Call(request, state, principal)
-        if operation.query is NoQuery and request.scope["query_string"]:
-            call.query(NoQuery)
-        return await operation.handler(call)
+        if principal.plan is None:
+            return await _handle(operation, call)
+        admission = await state.limiter.admit(principal.key_id, principal.plan, operation.route)
+        request.scope["limit_headers"] = admission.headers
+        try:
+            return await _handle(operation, call)
+        finally:
+            admission.end()
+
+
+async def _handle(operation: Operation, call: Call) -> Response:
+    if operation.query is NoQuery and call.request.scope["query_string"]:
+        call.query(NoQuery)
+    return await operation.handler(call)
 
 
 def find_deadline_s(operation: Operation, settings: Settings) -> float:

@@ -23,6 +23,11 @@ REQUESTS_SHED = Counter(
     "Requests refused with 503 because the process is asked for too much.",
     ["by"],
 )
+REQUESTS_LIMITED = Counter(
+    "leadlog_requests_limited_total",
+    "Requests refused with 429, by the limit of the plan: minute, day, concurrent, or a route.",
+    ["by"],
+)
 LOOP_LAG_SECONDS = Histogram(
     "leadlog_loop_lag_seconds",
     "How late the event loop of an API process is, measured 40 times a second.",

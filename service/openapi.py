@@ -22,6 +22,7 @@ from service.errors import (
     PayloadTooLarge,
     PreconditionFailed,
     Problem,
+    RateLimited,
     Unauthorized,
     Unavailable,
     Unprocessable,
@@ -51,6 +52,7 @@ MEANINGS: dict[type[Problem], str] = {
     PayloadTooLarge: "The body is too large.",
     UnsupportedMediaType: "The body is not declared as JSON in UTF-8.",
     Unprocessable: "Well-formed but impossible; `details` says why.",
+    RateLimited: "More than the plan of this key allows; try again after `Retry-After` seconds.",
     Unavailable: "The database is away or overloaded; try again after `Retry-After` seconds.",
 }
 _EXTRAS: dict[type[Problem], tuple[list[Fault] | None, str | None]] = {
@@ -58,7 +60,12 @@ _EXTRAS: dict[type[Problem], tuple[list[Fault] | None, str | None]] = {
     Unprocessable: ([Fault("email", "invalid_email", "email is not an e-mail address.")], None),
     Conflict: (None, "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0"),
 }
-_RESPONSE_HEADERS = {Unauthorized: ["WWW-Authenticate"], Unavailable: ["Retry-After"]}
+_LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+_RESPONSE_HEADERS = {
+    Unauthorized: ["WWW-Authenticate"],
+    RateLimited: ["Retry-After", *_LIMIT_HEADERS, "X-RateLimit-RetryAfter"],
+    Unavailable: ["Retry-After"],
+}
 _HEADERS: Json = {
     "X-Request-Id": {
         "description": "Names this exchange in the logs; the caller's own if it sent one.",
@@ -74,6 +81,22 @@ _HEADERS: Json = {
         "description": "Seconds to wait.",
         "schema": {"type": "integer", "minimum": 0},
         "required": True,
+    },
+    "X-RateLimit-Limit": {
+        "description": "The limit of the key's plan that is nearest; absent without a plan.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "X-RateLimit-Remaining": {
+        "description": "How many more requests it lets through.",
+        "schema": {"type": "integer", "minimum": 0},
+    },
+    "X-RateLimit-Reset": {
+        "description": "When it begins anew, in Unix seconds.",
+        "schema": {"type": "integer"},
+    },
+    "X-RateLimit-RetryAfter": {
+        "description": "As `Retry-After`.",
+        "schema": {"type": "integer", "minimum": 1},
     },
     "ETag": {
         "description": "The lead's version, for `If-Match` and `If-None-Match`.",
@@ -242,6 +265,7 @@ def _list_responses(operation: Operation) -> Iterator[tuple[str, Json]]:
     headers = ["X-Request-Id"]
     headers += ["Location"] if operation.status == HTTPStatus.CREATED else []
     headers += ["ETag"] if operation.has_etag else []
+    headers += _LIMIT_HEADERS if operation.scope is not None else ()
     headers += ["Idempotency-Replayed"] if operation.method in METHODS else []
     answer: Json = {"description": _name_success(operation), "headers": _refer_headers(headers)}
     if operation.reply is not None:
@@ -267,7 +291,7 @@ def _find_problems(operation: Operation) -> list[type[Problem]]:
     """What can go wrong with such a route, by status: what its parts bring, what its line adds."""
     found: set[type[Problem]] = {InvalidRequest, *operation.errors}
     if operation.scope is not None:
-        found |= {Unauthorized, Unavailable}
+        found |= {Unauthorized, RateLimited, Unavailable}
         if operation.scope != "read":  # every key may read
             found.add(Forbidden)
     if "{id}" in operation.path:

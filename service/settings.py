@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.limits.plans import NAME as PLAN_NAME
+
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=1)]
@@ -42,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long, after SIGTERM, requests are served while /health/ready says no."""
     shed_after_s: Seconds = 0.15
     """How long requests may wait before more of them are refused with 503."""
+    default_plan: Annotated[str, Meta(pattern=PLAN_NAME)] | None = None
+    """The plan of tenants that have none of their own; unset: no limits. See `leadlog plans`."""
     event_retention_days: Count = 30
     webhook_hold_days: Annotated[int, Meta(ge=30)] = 90
     """How long what waits for a paused or disabled webhook is kept."""

@@ -5,9 +5,18 @@ RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
     iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at;
 
 -- name: api_key_get_many_by_hash
--- $1 hashes. The one statement without a tenant: it finds out who is calling.
-SELECT k.hash, k.id, k.tenant_id, k.live, k.scope
+-- $1 hashes, $2 the plan of tenants that have none of their own (null: no limits). The one statement
+-- without a tenant: it finds out who is calling, and under which plan, as JSON (null: none).
+SELECT k.hash, k.id, k.tenant_id, k.live, k.scope, p.plan
 FROM api_key k
+JOIN tenant t ON t.id = k.tenant_id
+LEFT JOIN LATERAL (
+    SELECT json_build_object('name', p.name, 'per_minute', p.per_minute, 'per_day', p.per_day,
+        'concurrent', p.concurrent, 'routes', (
+            SELECT coalesce(json_object_agg(r.method || ' ' || r.path, r.per_minute), '{}')
+            FROM plan_route r WHERE r.plan = p.name))::text AS plan
+    FROM plan p WHERE p.name = coalesce(t.plan, $2)
+) AS p ON true
 WHERE k.hash = ANY ($1::bytea[])
   AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
 

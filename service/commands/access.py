@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 KEY_COLUMNS = ("id", "name", "scope", "mode", "last4", "createdAt", "expiresAt", "lastUsedAt")
-TENANT_COLUMNS = ("id", "name", "activeKeys", "createdAt")
+TENANT_COLUMNS = ("id", "name", "plan", "activeKeys", "createdAt")
 
 Tenant = Annotated[str, typer.Option(help="Whose keys.")]
 KeyId = Annotated[str, typer.Argument(help="The key's id, such as key_01J…; see keys list.")]
@@ -54,7 +54,7 @@ def create_key(
         live = mode == "live"
         return await api_keys.create_key(conn, tenant_id, live, name, scope, expires_at)
 
-    _show_new_key(_ask_database(create))
+    _show_new_key(ask_database(create))
 
 
 @keys.command("list")
@@ -67,7 +67,7 @@ def list_keys(tenant: Tenant = "default", as_json: AsJson = False) -> None:
     async def read(conn: "Connection") -> list[api_keys.ApiKey]:
         return await api_keys.list_keys(conn, await _find_tenant(conn, tenant), live=True)
 
-    rows = [msgspec.to_builtins(key) for key in _ask_database(read)]
+    rows = [msgspec.to_builtins(key) for key in ask_database(read)]
     print_rows(rows, KEY_COLUMNS, as_json=as_json)
 
 
@@ -79,7 +79,7 @@ def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
     async def revoke(conn: "Connection") -> bool:
         return await api_keys.revoke_key(conn, await _find_tenant(conn, tenant), True, key_id)
 
-    if not _ask_database(revoke):
+    if not ask_database(revoke):
         raise _unknown_key(tenant, key_id)
     typer.echo(f"{key_id} is revoked.", err=True)
 
@@ -99,7 +99,7 @@ def rotate_key(
         tenant_id = await _find_tenant(conn, tenant)
         return await api_keys.rotate_key(conn, tenant_id, True, key_id, grace_seconds)
 
-    made = _ask_database(rotate)
+    made = ask_database(rotate)
     if made is None:
         raise _unknown_key(tenant, key_id)
     _show_new_key(made)
@@ -116,10 +116,31 @@ def create_tenant(
         tenant_id: int | None = await conn.fetchval(sql.tenant_insert, name)
         return tenant_id
 
-    tenant_id = _ask_database(create)
+    tenant_id = ask_database(create)
     if tenant_id is None:
         raise StartError(f"There is a tenant named {name!r} already: choose another name.")
     typer.echo(tenant_id)
+
+
+@tenants.command("plan")
+def set_plan(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    plan: Annotated[
+        str | None, typer.Argument(help="Its plan; left out: what DEFAULT_PLAN says.")
+    ] = None,
+) -> None:
+    """Give a tenant's keys other limits, within a second; see leadlog plans list."""
+    import sql
+
+    async def give(conn: "Connection") -> int | None:
+        if plan is not None and await conn.fetchval(sql.plan_find, plan) is None:
+            raise StartError(f"There is no plan named {plan!r}: see `leadlog plans list`.")
+        tenant_id: int | None = await conn.fetchval(sql.tenant_set_plan, name, plan)
+        return tenant_id
+
+    if ask_database(give) is None:
+        raise StartError(f"There is no tenant named {name!r}: see `leadlog tenants list`.")
+    typer.echo(f"{name} has the plan {plan or 'that DEFAULT_PLAN names, if any'}.", err=True)
 
 
 @tenants.command("list")
@@ -133,16 +154,17 @@ def list_tenants(as_json: AsJson = False) -> None:
             {
                 "id": row["id"],
                 "name": row["name"],
+                "plan": row["plan"],
                 "activeKeys": row["active_keys"],
                 "createdAt": f"{row['created_at']:%Y-%m-%dT%H:%M:%SZ}",
             }
             for row in rows
         ]
 
-    print_rows(_ask_database(read), TENANT_COLUMNS, as_json=as_json)
+    print_rows(ask_database(read), TENANT_COLUMNS, as_json=as_json)
 
 
-def _ask_database(ask: Callable[["Connection"], Awaitable[Answer]]) -> Answer:
+def ask_database(ask: Callable[["Connection"], Awaitable[Answer]]) -> Answer:
     """Runs `ask` in one transaction on a migrated database; errors become one sentence."""
     from service.dev_addresses import add_dev_addresses
     from sql.connection import connect

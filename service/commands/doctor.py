@@ -88,6 +88,8 @@ async def _check_database(settings: Settings) -> AsyncIterator[Finding]:
             yield await _check_migrations(conn)
             yield await _check_extensions(conn)
             yield await _check_clock(conn)
+            if settings.default_plan is not None:
+                yield await _check_plan(conn, settings.default_plan)
     except (SettingsError, DatabaseError) as error:
         yield Finding("database", "not usable", str(error))
 
@@ -119,6 +121,16 @@ async def _check_clock(conn: "asyncpg.Connection") -> Finding:
     off_s = theirs - (before + time.time()) / 2
     advice = "Set both clocks by NTP." if abs(off_s) > CLOCK_TOLERANCE_S else ""
     return Finding("clock", f"the database's is {off_s * 1000:+.0f} ms off ours", advice)
+
+
+async def _check_plan(conn: "asyncpg.Connection", name: str) -> Finding:
+    import sql
+
+    if await conn.fetchval("SELECT to_regclass('plan')") is None:
+        return Finding("DEFAULT_PLAN", name, "Run `leadlog migrate`.")
+    known = await conn.fetchval(sql.plan_find, name)
+    advice = "There is no such plan, so nothing is limited: see `leadlog plans list`."
+    return Finding("DEFAULT_PLAN", name, "" if known else advice)
 
 
 async def _check_redis(settings: Settings) -> AsyncIterator[Finding]:

@@ -13,13 +13,9 @@ from tests.serving import Answer, Api
 NEEDED = {"read": 0, "write": 1, "admin": 2}
 
 
-def name_operation(operation: Operation) -> str:
-    return f"{operation.method} {operation.path}"
-
-
-every_operation = pytest.mark.parametrize("operation", API, ids=name_operation)
+every_operation = pytest.mark.parametrize("operation", API, ids=lambda operation: operation.route)
 every_one_with_an_id = pytest.mark.parametrize(
-    "operation", [op for op in API if "{id}" in op.path], ids=name_operation
+    "operation", [op for op in API if "{id}" in op.path], ids=lambda operation: operation.route
 )
 
 

@@ -69,13 +69,13 @@ def test_a_route_lists_the_errors_that_it_can_have_and_no_other(document: dict[s
     def list_statuses(method: str, path: str) -> str:
         return " ".join(document["paths"][path][method]["responses"])
 
-    assert list_statuses("post", "/v1/leads") == "201 400 401 403 409 413 415 422 503"
-    assert list_statuses("get", "/v1/leads/{id}") == "200 304 400 401 404 503"
+    assert list_statuses("post", "/v1/leads") == "201 400 401 403 409 413 415 422 429 503"
+    assert list_statuses("get", "/v1/leads/{id}") == "200 304 400 401 404 429 503"
     assert list_statuses("patch", "/v1/leads/{id}") == (
-        "200 400 401 403 404 409 412 413 415 422 503"
+        "200 400 401 403 404 409 412 413 415 422 429 503"
     )
-    assert list_statuses("delete", "/v1/leads/{id}") == "204 400 401 403 404 412 503"
-    assert list_statuses("get", "/v1/api-keys") == "200 400 401 403 503"
+    assert list_statuses("delete", "/v1/leads/{id}") == "204 400 401 403 404 412 429 503"
+    assert list_statuses("get", "/v1/api-keys") == "200 400 401 403 429 503"
     assert list_statuses("get", "/health/ready") == "200 503 400"
 
 

@@ -1,0 +1,1 @@
+"""How much each API key may ask for: plans, their limits, and who counts."""
