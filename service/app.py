@@ -1,6 +1,7 @@
 """The map: every route, who may call it, what goes in and out; and what lives with the process."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections import defaultdict
@@ -13,13 +14,14 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from starlette.routing import Route, Router
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import sql
 from service import idempotency
 from service.auth import Authenticator
 from service.db import DATABASE_AWAY, Pool, create_pool
+from service.deadlines import Deadlines
 from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
 from service.docs_page import Page, render_page
 from service.drain import Drain
@@ -48,6 +50,7 @@ from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.openapi import make_document
 from service.replays import Replay, ReplayRequest
+from service.routing import SegmentRouter
 from service.scores import LeadScore
 from service.search import LeadSearch, SearchPage, SearchQuery
 from service.settings import Settings, load_settings
@@ -58,6 +61,8 @@ from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoin
 
 PREFIXES = ("/v1", "/api/v1")
 TOUCH_KEYS_EVERY_S = 5.0
+GARBAGE_AFTER = 10_000
+"""Objects more than there were, before cycles are looked for: a crowd of requests is no garbage."""
 
 # fmt: off
 API = [
@@ -167,9 +172,11 @@ def create_app(settings: Settings, *, hears_signals: bool = False) -> ASGIApp:
         async with run_state(settings) as state, gate.watching():
             if hears_signals:
                 state.drain.catch_signal(state.feed.close)
+                gc.freeze()  # what is here now stays; looking through it again and again is work
+                gc.set_threshold(GARBAGE_AFTER, 20, 20)
             yield {"leadlog": state}
 
-    router = Router(routes, redirect_slashes=False, default=_find_nothing, lifespan=lifespan)
+    router = SegmentRouter(routes, redirect_slashes=False, default=_find_nothing, lifespan=lifespan)
     return Edge(router, settings.public_docs_url, gate, PREFIXES)
 
 
@@ -182,11 +189,14 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
         auth = Authenticator(pool, settings.shed_after_s, settings.default_plan)
         limiter = Limiter(settings.require_redis_url())
         toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
-        feed = Feed(pool, wakeups)
-        async with wakeups.running(listening=True), feed.running(), limiter.running():
+        feed, deadlines = Feed(pool, wakeups), Deadlines()
+        async with (
+            wakeups.running(listening=True), feed.running(), limiter.running(), deadlines.running(),
+        ):  # fmt: skip
             yield State(
                 settings, pool, auth, limiter, LeadStore(pool, wakeups, settings.shed_after_s),
                 LeadSearch(pool), wakeups, feed, *describe_api(settings), Drain(settings.drain_s),
+                deadlines,
             )  # fmt: skip
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)

@@ -74,7 +74,20 @@ class _BoundedPool(asyncpg.Pool):
     """
 
     def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
-        return super().acquire(timeout=ACQUIRE_TIMEOUT_S if timeout is None else timeout)
+        """Where a connection is free there is no wait to be bounded, and bounding one costs."""
+        if timeout is None and not self.get_idle_size():
+            timeout = ACQUIRE_TIMEOUT_S
+        return super().acquire(timeout=timeout)
+
+    async def release(
+        self,
+        connection: PoolConnectionProxy,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  # as asyncpg's own
+    ) -> None:
+        """Gives a connection back."""
+        bound_s = ACQUIRE_TIMEOUT_S if timeout is None else timeout
+        await super().release(connection, timeout=bound_s)
 
 
 class Connector:

@@ -5,10 +5,13 @@ Pure ASGI: a middleware class of Starlette's would cost a task per request.
 
 import re
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from prometheus_client import Counter, Histogram
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.auth import Principal
 from service.db import DATABASE_AWAY
 from service.errors import InternalError, Problem, Unavailable, encode_problem
-from service.ids import make_id
-from service.logs import get_logger
+from service.ids import make_request_id
+from service.logs import get_logger, write_info
 from service.metrics import REQUEST_SECONDS, REQUESTS
 from service.shedding import Gate
 
@@ -48,6 +51,8 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # By name; of those that come twice the first.
+        scope["fields"] = dict(reversed(scope["headers"]))
         if self._gate.is_shut and scope["path"].startswith(self._sheddable):
             await self._refuse(scope, send)
             return
@@ -62,7 +67,7 @@ class Edge:
     async def _refuse(self, scope: Scope, send: Send) -> None:
         """As cheap as can be: neither the body is read nor a line written."""
         self._gate.refuse()
-        request_id = (b"x-request-id", _find_request_id(scope).encode())
+        request_id = (b"x-request-id", _find_request_id(scope["fields"]).encode())
         headers = [*self._refusal_headers, request_id]
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": self._refusal})
@@ -91,8 +96,30 @@ def _to_problem(error: Exception) -> Problem:
     return InternalError("Something went wrong on our side; the request id helps to find it.")
 
 
+class Line(msgspec.Struct, omit_defaults=True):
+    """What the log says of a request."""
+
+    event: str
+    part: str
+    level: str
+    at: datetime
+    request_id: str
+    method: str
+    route: str
+    path: str
+    status: int
+    ms: float
+    key_id: str | None = None
+    tenant_id: int | None = None
+    live: bool | None = None
+    error: str | None = None
+    reason: str | None = None
+
+
 class _Exchange:
     """One request and its answer, as far as the log and the metrics care."""
+
+    __slots__ = ("_begun", "_send", "error", "reason", "request_id", "scope", "status")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
@@ -101,7 +128,7 @@ class _Exchange:
         self.status: int | None = None
         self.error: str | None = None
         self.reason: str | None = None
-        self.request_id = _find_request_id(scope)
+        self.request_id = _find_request_id(scope["fields"])
 
     async def send(self, message: Message) -> None:
         """Passes a message on, the head with its request id and what is left of the limits."""
@@ -116,29 +143,31 @@ class _Exchange:
     def record(self) -> None:
         """Counts the request and writes its line."""
         seconds = time.perf_counter() - self._begun
-        status = self.status or HTTPStatus.INTERNAL_SERVER_ERROR
-        method = self.scope["method"]
-        route = self.scope.get("route_path", "unknown")
+        scope, status = self.scope, int(self.status or HTTPStatus.INTERNAL_SERVER_ERROR)
+        method, route = scope["method"], scope.get("route_path", "unknown")
         known_method = method if route != "unknown" else "other"
-        counter, histogram = _find_metrics(known_method, route, int(status))
+        counter, histogram = _find_metrics(known_method, route, status)
         counter.inc()
         histogram.observe(seconds)
-        line: dict[str, Any] = {
-            "request_id": self.request_id, "method": method, "route": route,
-            "path": self.scope["path"][:200], "status": int(status), "ms": round(seconds * 1000, 2),
-        }  # fmt: skip
-        principal: Principal | None = self.scope.get("principal")
+        line = Line(
+            "request.served", "api", "info", datetime.now(UTC), self.request_id, method, route,
+            scope["path"][:200], status, round(seconds * 1000, 2), error=self.error,
+            reason=self.reason,
+        )  # fmt: skip
+        principal: Principal | None = scope.get("principal")
         if principal is not None:
-            line |= {
-                "key_id": principal.key_id, "tenant_id": principal.tenant_id,
-                "live": principal.live,
-            }  # fmt: skip
-        if self.error is not None:
-            line["error"] = self.error
-        if self.reason is not None:
-            line["reason"] = self.reason
-        write = log.debug if route in QUIET_ROUTES else log.info
-        write("request.served", **line)
+            line.key_id, line.tenant_id = principal.key_id, principal.tenant_id
+            line.live = principal.live
+        if route in QUIET_ROUTES:
+            log.debug(line.event, **_list_facts(line))
+        elif not write_info(line):
+            log.info(line.event, **_list_facts(line))
+
+
+def _list_facts(line: Line) -> dict[str, Any]:
+    """Without what a logger adds by itself."""
+    facts: dict[str, Any] = msgspec.to_builtins(line)
+    return {name: facts[name] for name in facts if name not in {"event", "part", "level", "at"}}
 
 
 @lru_cache(maxsize=1024)  # finding a metric by its labels costs more than counting
@@ -147,11 +176,9 @@ def _find_metrics(method: str, route: str, status: int) -> tuple[Counter, Histog
     return requests, REQUEST_SECONDS.labels(method, route)
 
 
-def _find_request_id(scope: Scope) -> str:
+def _find_request_id(fields: Mapping[bytes, bytes]) -> str:
     """The caller's own id if it is a harmless one, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            text = value.decode("latin-1")
-            if _REQUEST_ID.fullmatch(text):
-                return str(text)
-    return make_id("req")
+    given = fields.get(b"x-request-id")
+    if given is not None and _REQUEST_ID.fullmatch(text := given.decode("latin-1")):
+        return text
+    return make_request_id()

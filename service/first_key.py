@@ -39,7 +39,7 @@ async def ensure_tenant(conn: Connection, name: str) -> int:
 
 
 async def _is_admin_key(conn: Connection, key: str) -> bool:
-    row = await conn.fetchrow(sql.api_key_get_many_by_hash, [hash_key(key)])
+    row = await conn.fetchrow(sql.api_key_get_many_by_hash, [hash_key(key)], None)
     return row is not None and row["live"] and row["scope"] == "admin"
 
 

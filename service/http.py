@@ -1,21 +1,20 @@
 """A request as a handler sees it: who calls, the body and query as structs; and its reply."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from service.auth import Authenticator, Principal
 from service.db import Connection, Pool
+from service.deadlines import Deadlines
 from service.docs_page import Page
 from service.drain import Drain
 from service.errors import (
@@ -58,6 +57,7 @@ class State:
     openapi: bytes
     docs: Page
     drain: Drain
+    deadlines: Deadlines
 
 
 class Call:
@@ -91,9 +91,7 @@ class Call:
 
     async def body(self, kind: type[T]) -> T:
         """The body as a struct."""
-        settings = self.state.settings
-        raw = await read_body(self.request, settings.body_limit_bytes, settings.body_timeout_s)
-        self.raw = raw
+        raw = self.raw = await read_body(self.request, self.state)
         return decode_body(raw, kind)
 
     def query(self, kind: type[T]) -> T:
@@ -101,8 +99,8 @@ class Call:
         return decode_query(split_query(self.request.scope["query_string"]), kind)
 
     def header(self, name: str) -> str | None:
-        """A header of the request."""
-        return self.request.headers.get(name)
+        """A header of the request, by its name in lower case."""
+        return get_header(self.request.scope, name)
 
     @property
     def request_key(self) -> RequestKey | None:
@@ -187,7 +185,7 @@ class Resource:
             raise MethodNotAllowed(message, headers={"Allow": self._allow})
         scope["route_path"] = operation.path
         state: State = scope["state"]["leadlog"]
-        async with asyncio.timeout(find_deadline_s(operation, state.settings)):
+        with state.deadlines.limit(find_deadline_s(operation, state.settings)):
             response = await self._answer(operation, request, state)
         await response(scope, receive, send)
 
@@ -195,7 +193,7 @@ class Resource:
     async def _answer(operation: Operation, request: Request, state: State) -> Response:
         if operation.scope is None:
             return await _handle(operation, Call(request, state, None))
-        header = request.headers.get("authorization")
+        header = get_header(request.scope, "authorization")
         principal = await state.auth.authenticate(header, operation.scope)
         request.scope["principal"] = principal
         call = Call(request, state, principal)
@@ -233,42 +231,57 @@ def split_query(raw: bytes) -> list[tuple[str, str]]:
         raise InvalidRequest(message, details=[Fault("", "invalid_query", message)]) from None
 
 
-async def read_body(request: Request, limit_bytes: int, timeout_s: float) -> bytes:
+def get_header(scope: AsgiScope, name: str) -> str | None:
+    """The header of that name, in lower case."""
+    value: bytes | None = scope["fields"].get(name.encode())
+    return None if value is None else value.decode("latin-1")
+
+
+async def read_body(request: Request, state: State) -> bytes:
     """The whole body, refused while it is being read if it is too large, too slow or not JSON."""
-    check_media_type(request.headers)
-    declared = request.headers.get("content-length", "0")
+    limit_bytes, timeout_s = state.settings.body_limit_bytes, state.settings.body_timeout_s
+    check_media_type(request.scope)
+    declared = get_header(request.scope, "content-length") or "0"
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has {declared}.")
     try:
-        async with asyncio.timeout(timeout_s):
-            return await _collect(request, limit_bytes)
+        with state.deadlines.limit(timeout_s):
+            return await _collect(request.receive, limit_bytes)
     except TimeoutError:
         message = f"The body did not arrive within {timeout_s:g} seconds."
         raise InvalidRequest(
             message, details=[Fault("", "too_slow", message)], headers={"Connection": "close"}
         ) from None
-    except ClientDisconnect:
-        message = "The connection was closed before the whole body had arrived."
-        raise InvalidRequest(message, details=[Fault("", "incomplete", message)]) from None
 
 
-def check_media_type(headers: Headers) -> None:
+def check_media_type(scope: AsgiScope) -> None:
     """JSON in UTF-8, or nothing said; as it is, not compressed."""
-    kind, *parameters = headers.get("content-type", "application/json").lower().split(";")
+    given = get_header(scope, "content-type")
+    if given is not None and given != "application/json":
+        _check_content_type(given)
+    if (get_header(scope, "content-encoding") or "identity").lower() != "identity":
+        message = "Send the body as it is, without Content-Encoding."
+        raise UnsupportedMediaType(message, headers={"Accept-Encoding": "identity"})
+
+
+def _check_content_type(given: str) -> None:
+    kind, *parameters = given.lower().split(";")
     kind = kind.strip()
     charsets = [each.strip() for each in parameters if each.strip().startswith("charset=")]
     is_json = kind == "application/json" or kind.endswith("+json")
     if not is_json or any(charset not in _UTF_8 for charset in charsets):
         raise UnsupportedMediaType("Send the body as Content-Type: application/json in UTF-8.")
-    if headers.get("content-encoding", "identity").lower() != "identity":
-        message = "Send the body as it is, without Content-Encoding."
-        raise UnsupportedMediaType(message, headers={"Accept-Encoding": "identity"})
 
 
-async def _collect(request: Request, limit_bytes: int) -> bytes:
+async def _collect(receive: Receive, limit_bytes: int) -> bytes:
     chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            text = "The connection was closed before the whole body had arrived."
+            raise InvalidRequest(text, details=[Fault("", "incomplete", text)])
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         if size > limit_bytes:
             raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has more.")
@@ -279,7 +292,21 @@ async def _collect(request: Request, limit_bytes: int) -> bytes:
 def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON reply; bytes are taken as JSON already made."""
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    return Response(body, status, headers, "application/json")
+    return JsonResponse(body, status, (headers or {}).items())
+
+
+class JsonResponse(Response):
+    """A response whose headers need no thought: Starlette's own takes 4 µs for them."""
+
+    def __init__(self, body: bytes, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        self.body = body
+        self.status_code = status
+        self.background = None
+        self.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers),
+        ]
 
 
 def no_content() -> Response:

@@ -6,7 +6,6 @@ that is opened around the handler. A refusal did nothing, so it is kept after th
 """
 
 from contextlib import AsyncExitStack
-from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +18,7 @@ from service.http import Call, Handler, Operation
 from service.metrics import IDEMPOTENT_REPLAYS
 from service.request_keys import (
     HEADER,
+    HEADER_NAME,
     KeptAnswer,
     KeyInUse,
     KeyReused,
@@ -39,7 +39,7 @@ def do_once(operation: Operation) -> Handler:
     answer = _answer_by_statement if operation.keeps_answer else _answer_in_transaction
 
     async def handle(call: Call) -> Response:
-        header = call.header(HEADER)
+        header = call.header(HEADER_NAME)
         if header is None:
             return await operation.handler(call)
         keyed = KeyedCall(call, operation, check_key(header))
@@ -69,17 +69,21 @@ class KeyedCall:
         )  # fmt: skip
         self.stack = AsyncExitStack()
         self._conn: Connection | None = None
+        self._request_key: RequestKey | None = None
         call.keyed = self
 
-    @cached_property
+    @property
     def request_key(self) -> RequestKey:
         """Asked for when the body, if the route takes one, has been read."""
-        asked = self.call.request.path_params
-        condition = self.call.header("if-match")
-        request = make_digest(
-            *asked.values(), "any" if condition is None else f"={condition}", self.call.raw or b""
-        )
-        return RequestKey(self.place[2], request)
+        if self._request_key is None:
+            asked = self.call.request.path_params
+            condition = self.call.header("if-match")
+            request = make_digest(
+                *asked.values(), "any" if condition is None else f"={condition}",
+                self.call.raw or b"",
+            )  # fmt: skip
+            self._request_key = RequestKey(self.place[2], request)
+        return self._request_key
 
     @property
     def was_read(self) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 from service.errors import Conflict, Fault, InvalidRequest, Unprocessable
 
 HEADER = "Idempotency-Key"
+HEADER_NAME = HEADER.lower()
 MAX_LENGTH = 255
 
 

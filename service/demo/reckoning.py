@@ -55,7 +55,7 @@ async def reckon(
     conn: Connection, key: str, wanted: int, load: LoadResult, stream: StreamCount, hooks: Received
 ) -> Reckoning:
     """Adds up what there is now."""
-    caller = await conn.fetchrow(sql.api_key_get_many_by_hash, [hash_key(key)])
+    caller = await conn.fetchrow(sql.api_key_get_many_by_hash, [hash_key(key)], None)
     if caller is None:
         raise LookupError("the key does not work with this database")
     ids = list(load.lead_ids)

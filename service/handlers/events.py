@@ -36,4 +36,4 @@ async def _wait_for_events(call: Call, place: Place, query: EventQuery) -> Found
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left_s):
                         await news.wait()
-                await call.state.auth.authenticate(call.request.headers["authorization"], "read")
+                await call.state.auth.authenticate(call.header("authorization"), "read")

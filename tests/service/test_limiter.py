@@ -39,7 +39,7 @@ async def run_limiters(url: str, count: int, clock: Clock) -> AsyncIterator[list
         limiters = [Limiter(url, clock) for _ in range(count)]
         for limiter in limiters:
             await stack.enter_async_context(limiter.running())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while any(limiter._processes != count for limiter in limiters):  # noqa: ASYNC110  # they tell nobody
                 await asyncio.sleep(0.02)
         yield limiters
