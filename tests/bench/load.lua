@@ -32,6 +32,7 @@ local make = {
       return wrk.format("GET", paths[math.random(#paths)], reading)
    end,
    patch = function()
+      writing["Idempotency-Key"] = run .. "-" .. count
       return wrk.format("PATCH", make_path(), writing, '{"title":"Director ' .. count .. '"}')
    end,
    post = function()

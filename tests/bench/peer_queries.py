@@ -2,10 +2,18 @@
 
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, bindparam, func, literal_column, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    String,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.orm import with_expression
 
-from tests.bench.peer_tables import ApiKey, Lead, TimelineEntry
+from tests.bench.peer_tables import ApiKey, KeptAnswer, Lead, TimelineEntry
 
 TENANT: BindParameter[int] = bindparam("tenant")
 LIVE: BindParameter[bool] = bindparam("live")
@@ -54,3 +62,15 @@ LIST_LEADS = (
     .offset(bindparam("offset"))
 )
 COUNT_LEADS = select(func.count()).select_from(Lead).where(*_OWN)
+FIND_ANSWER = select(KeptAnswer).where(
+    KeptAnswer.tenant_id == TENANT, KeptAnswer.live == LIVE, KeptAnswer.key == bindparam("key")
+)
+_MATCHES = Lead.search_text.like(bindparam("pattern", type_=String))
+SEARCH_LEADS = (
+    select(Lead)
+    .where(*_OWN, _MATCHES)
+    .order_by(Lead.score.desc(), Lead.id.desc())
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+)
+COUNT_MATCHES = select(func.count()).select_from(Lead).where(*_OWN, _MATCHES)

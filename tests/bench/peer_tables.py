@@ -3,13 +3,28 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, Index, LargeBinary, MetaData, UniqueConstraint, text
+from sqlalchemy import (
+    Computed,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, TIMESTAMP
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, query_expression
 from sqlalchemy.types import BigInteger, SmallInteger, String
 
 SCHEMA = "peer"
+
+
+SEARCH_TEXT = (
+    "lower(coalesce(name, '') || ' ' || email || ' ' || coalesce(company, '') || ' ' "
+    "|| (custom_fields)::text)"
+)
 
 
 class Base(DeclarativeBase):
@@ -39,7 +54,11 @@ class Lead(Base):
     __table_args__ = (
         UniqueConstraint("tenant_id", "live", "email_key", name="peer_lead_email_key"),
         Index("peer_lead_by_created_at", "tenant_id", "live", "created_at", "id"),
-    )
+        Index(
+            "peer_lead_by_text", "search_text", postgresql_using="gin",
+            postgresql_ops={"search_text": "gin_trgm_ops"},
+        ),
+    )  # fmt: skip
 
     tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     live: Mapped[bool] = mapped_column(primary_key=True)
@@ -64,6 +83,7 @@ class Lead(Base):
     last_active_at: Mapped[datetime]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+    search_text: Mapped[str] = mapped_column(Computed(SEARCH_TEXT, persisted=True), deferred=True)
     timeline: Mapped[Any] = query_expression()
 
 
@@ -101,6 +121,21 @@ class Event(Base):
     data: Mapped[dict[str, Any]]
 
 
+class KeptAnswer(Base):
+    """The answer under an Idempotency-Key."""
+
+    __tablename__ = "kept_answer"
+
+    tenant_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    live: Mapped[bool] = mapped_column(primary_key=True)
+    key: Mapped[bytes] = mapped_column(primary_key=True)
+    request: Mapped[bytes]
+    status: Mapped[int]
+    location: Mapped[str | None]
+    body: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 async def make_tables(engine: AsyncEngine) -> None:
     """Makes the schema anew with the leads, timelines and keys that our own tables hold."""
     async with engine.begin() as conn:
@@ -108,7 +143,8 @@ async def make_tables(engine: AsyncEngine) -> None:
         await conn.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         await conn.run_sync(Base.metadata.create_all)
         for model in (ApiKey, Lead, TimelineEntry):
-            columns = ", ".join(column.name for column in model.__table__.columns)
+            stored = [column for column in model.__table__.columns if column.computed is None]
+            columns = ", ".join(column.name for column in stored)
             name = model.__tablename__
             await conn.execute(
                 text(f"INSERT INTO {SCHEMA}.{name} ({columns}) SELECT {columns} FROM public.{name}")

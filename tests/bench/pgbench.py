@@ -14,7 +14,9 @@ import sql
 from service.serverfiles import find_postgres_programs
 from tests.bench.programs import LoadError, run_program
 
-CLIENTS = (4, 8, 16, 32)
+CLIENTS = (4, 8, 16, 32, 64)
+SESSION = "-c jit=off -c enable_seqscan=off"
+"""As in our own pool."""
 THREADS = 2
 _PARAMETER = re.compile(r"\$(\d+)")
 _COMMENT = re.compile(r"--.*$", re.MULTILINE)
@@ -97,7 +99,7 @@ async def run_pgbench(
             f"--client={clients}", f"--jobs={min(clients, THREADS)}", f"--time={whole}",
             f"--define=tenant={tenant}", f"--define=leads={leads}", f"--file={file.name}", dsn,
         ]  # fmt: skip
-        return parse_pgbench(await run_program(argv, whole))
+        return parse_pgbench(await run_program(argv, whole, {"PGOPTIONS": SESSION}))
 
 
 async def find_best_clients(workload: str, dsn: str, *, tenant: int, leads: int) -> int:

@@ -1,6 +1,7 @@
-"""`python -m tests.bench.serve APP PORT PROCESSES`: another app, run exactly as ours is.
+"""`python -m tests.bench.serve APP PORT PROCESSES`: another app, run by uvicorn as it comes.
 
-The flags are those of `leadlog serve` (service/commands/run.py).
+The flags are those of `leadlog serve` (service/commands/run.py), but for the protocol, which there
+is our own (service/one_write.py).
 """
 
 import sys

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import asyncpg
 
+import sql
 from service.datafolder import prepare_folder
 from service.first_key import ensure_tenant
 from service.folderlock import lock_folder
@@ -27,6 +28,8 @@ from tests.bench.pgbench import SEQUENCE
 
 STOP_GRACE_S = 6.0
 TENANT = "bench"
+"""And its plan, so that limits are counted; they are never reached."""
+MANY = 2_000_000_000
 MIGRATIONS = PROJECT / "sql" / "migrations"
 
 
@@ -114,6 +117,8 @@ async def make_database(
     async with connect(dsn) as conn:
         tenant_id = await ensure_tenant(conn, TENANT)
         key = await create_key(conn, tenant_id, True, "bench", "admin")
+        await conn.execute(sql.plan_save, TENANT, MANY, MANY, MANY, ["POST"], ["/leads"], [MANY])
+        await conn.execute(sql.tenant_set_plan, TENANT, TENANT)
     return Database(leads, dsn, tenant_id, key.key)
 
 

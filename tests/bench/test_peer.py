@@ -93,6 +93,27 @@ async def test_the_peer_keeps_the_promises_that_cost(rival: Api, committed: Pool
     assert (await rival.as_("read").post("/v1/leads", body)).status == 403
 
 
+async def test_the_peer_does_once_what_is_repeated(rival: Api, committed: Pool) -> None:
+    key = {"Idempotency-Key": "once"}
+    body = '{"email": "once@acme-corp.com"}'
+    answers = [await rival.call("POST", "/v1/leads", body, headers=key) for _ in range(2)]
+    assert [answer.status for answer in answers] == [201, 201]
+    assert answers[0].body == answers[1].body
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    assert answers[0].headers["location"] == answers[1].headers["location"]
+    other = '{"email": "other@acme-corp.com"}'
+    assert (await rival.call("POST", "/v1/leads", other, headers=key)).status == 422
+    changed = [await rival.call("PATCH", LEAD, '{"title": "Boss"}', headers=key) for _ in range(2)]
+    assert changed[0].body == changed[1].body
+    assert await committed.fetchval(f"SELECT count(*) FROM {SCHEMA}.outbox") == 2
+
+
+async def test_the_peer_finds_the_same_leads_by_a_part_of_a_word(api: Api, rival: Api) -> None:
+    for word in (FEW[0], MANY[0]):
+        ours, theirs = [await one.get("/v1/leads/search", q=word[:-2]) for one in (api, rival)]
+        assert ours.json["pagination"]["total"] == theirs.json["pagination"]["total"] > 0
+
+
 async def test_a_filled_table_has_known_ids_and_words(filled: Tenant, committed: Pool) -> None:
     rows = await committed.fetch(
         "SELECT id, name, company FROM lead WHERE tenant_id = $1", filled.id
