@@ -44,7 +44,7 @@ from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.launch import bind_to_parent
 from service.lead_lists import ListQuery
-from service.leads import LeadStore
+from service.leads import HOLD_S, LeadStore
 from service.limits.limiter import Limiter
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
@@ -160,10 +160,7 @@ def create_served_app() -> ASGIApp:
 def create_app(settings: Settings, *, hears_signals: bool = False) -> ASGIApp:
     """The ASGI app; with `hears_signals` it is this process's only one, and hears when to end."""
     set_up_logging(settings)
-    routes = [
-        *(route for prefix in PREFIXES for route in _make_routes(API, prefix)),
-        *_make_routes(SERVICE, ""),
-    ]
+    routes = [*_make_routes(API, *PREFIXES), *_make_routes(SERVICE, "")]
 
     gate = Gate(settings.shed_after_s)
 
@@ -184,23 +181,33 @@ def create_app(settings: Settings, *, hears_signals: bool = False) -> ASGIApp:
 async def run_state(settings: Settings) -> AsyncIterator[State]:
     """Opens what the process holds; nothing here waits for the database or Redis to be there."""
     redis = Redis.from_url(settings.require_redis_url())
-    async with await create_pool(settings, "leadlog-api") as pool:
+    late_after_s = settings.shed_after_s
+    # Batches have connections of their own, so that a flood of lists and searches cannot hold up
+    # what is quick; and those wait in a line that is refused by its age.
+    for_batches = settings.db_pool_size // 2
+    async with (
+        await create_pool(settings, "leadlog-api", for_batches, HOLD_S) as batched,
+        await create_pool(
+            settings, "leadlog-api", settings.db_pool_size - for_batches, HOLD_S,
+            late_after_s,
+        ) as pool,
+    ):  # fmt: skip
         wakeups = Wakeups(redis)
-        auth = Authenticator(pool, settings.shed_after_s, settings.default_plan)
+        auth = Authenticator(batched, late_after_s, settings.default_plan)
         limiter = Limiter(settings.require_redis_url())
-        toucher = asyncio.create_task(_touch_keys_forever(auth, pool))
-        feed, deadlines = Feed(pool, wakeups), Deadlines()
+        toucher = asyncio.create_task(_touch_keys_forever(auth, batched))
+        feed, deadlines = Feed(batched, wakeups), Deadlines()
         async with (
             wakeups.running(listening=True), feed.running(), limiter.running(), deadlines.running(),
         ):  # fmt: skip
             yield State(
-                settings, pool, auth, limiter, LeadStore(pool, wakeups, settings.shed_after_s),
-                LeadSearch(pool), wakeups, feed, *describe_api(settings), Drain(settings.drain_s),
-                deadlines,
+                settings, pool, batched, auth, limiter, LeadStore(batched, wakeups, late_after_s),
+                LeadSearch(pool, late_after_s=late_after_s), wakeups, feed,
+                *describe_api(settings), Drain(settings.drain_s), deadlines,
             )  # fmt: skip
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)
-        await _touch_keys(auth, pool)
+        await _touch_keys(auth, batched)
     await redis.aclose()
 
 
@@ -210,13 +217,14 @@ def describe_api(settings: Settings) -> tuple[bytes, Page]:
     return msgspec.json.encode(document), render_page(document)
 
 
-def _make_routes(operations: list[Operation], prefix: str) -> list[Route]:
+def _make_routes(operations: list[Operation], *prefixes: str) -> list[Route]:
     by_path: defaultdict[str, list[Operation]] = defaultdict(list)
     for operation in operations:
         once = operation.method in idempotency.METHODS
         handler = idempotency.do_once(operation) if once else operation.handler
         by_path[operation.path].append(replace(operation, handler=handler))
-    return [Route(prefix + path, Resource(found)) for path, found in by_path.items()]
+    resources = {path: Resource(found) for path, found in by_path.items()}
+    return [Route(prefix + path, found) for prefix in prefixes for path, found in resources.items()]
 
 
 async def _find_nothing(scope: Scope, _: Receive, __: Send) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from service.db import DATABASE_AWAY
-from service.errors import Unavailable
+from service.errors import TOO_MUCH, Unavailable
 from service.metrics import REQUESTS_SHED
 from service.shedding import is_too_late
 
@@ -77,7 +77,7 @@ class Batcher(Generic[Item, Result]):
             line = self._behind[key]
         if line and is_too_late(line[0][2], now, self._late_after_s):
             REQUESTS_SHED.labels("queue").inc()
-            raise Unavailable("More is asked for than can be done in time; try again shortly.")
+            raise Unavailable(TOO_MUCH)
         if key is not None and line is self._waiting:
             self._behind[key] = deque()
         line.append((item, future, now))

@@ -5,9 +5,12 @@ import time
 from typing import Any, TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolAcquireContext, PoolConnectionProxy
+from asyncpg.pool import PoolConnectionProxy
 
+from service.errors import TOO_MUCH, Unavailable
+from service.metrics import REQUESTS_SHED
 from service.settings import Settings
+from service.shedding import is_too_late
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 Pool: TypeAlias = asyncpg.Pool
@@ -26,19 +29,30 @@ DATABASE_AWAY: tuple[type[Exception], ...] = (
 )
 """Errors that say nothing about the request: the same request may succeed in a moment."""
 
+DATABASE_BUSY: tuple[type[Exception], ...] = (
+    asyncpg.LockNotAvailableError,
+    asyncpg.DeadlockDetectedError,
+)
+"""Nothing was written, since another transaction was in the way."""
+
 CONNECT_TIMEOUT_S = 3.0
 PROBE_PAUSE_S = 0.25
 ACQUIRE_TIMEOUT_S = 3.0
 
 
 async def create_pool(
-    settings: Settings, application: str, size: int | None = None, lock_timeout_s: float = 0
+    settings: Settings,
+    application: str,
+    size: int | None = None,
+    lock_timeout_s: float = 0,
+    late_after_s: float = float("inf"),
 ) -> Pool:
     """A pool that opens connections when they are needed, so that starting needs no database.
 
-    Its connections hold no session state, so releasing one costs no round trip.
+    Its connections hold no session state, so releasing one costs no round trip. When somebody has
+    waited for one longer than `late_after_s`, those who come are refused with Unavailable.
     """
-    return await _BoundedPool(
+    pool = _BoundedPool(
         settings.require_database_url(),
         min_size=0,
         max_size=size or settings.db_pool_size,
@@ -64,6 +78,8 @@ async def create_pool(
             "TimeZone": "UTC",
         },
     )
+    pool.late_after_s = late_after_s
+    return await pool
 
 
 class _BoundedPool(asyncpg.Pool):
@@ -73,11 +89,22 @@ class _BoundedPool(asyncpg.Pool):
     statement. The connection is then cut.
     """
 
-    def acquire(self, *, timeout: float | None = None) -> PoolAcquireContext:
+    late_after_s = float("inf")
+
+    async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109  # as asyncpg's own
         """Where a connection is free there is no wait to be bounded, and bounding one costs."""
-        if timeout is None and not self.get_idle_size():
-            timeout = ACQUIRE_TIMEOUT_S
-        return super().acquire(timeout=timeout)
+        if self.get_idle_size():
+            return await super()._acquire(timeout)  # type: ignore[misc]  # not in the stubs
+        now, place = time.monotonic(), object()
+        waiting: dict[object, float] = self.__dict__.setdefault("waiting", {})
+        if waiting and is_too_late(next(iter(waiting.values())), now, self.late_after_s):
+            REQUESTS_SHED.labels("pool").inc()
+            raise Unavailable(TOO_MUCH)
+        waiting[place] = now
+        try:
+            return await super()._acquire(timeout or ACQUIRE_TIMEOUT_S)  # type: ignore[misc]  # as above
+        finally:
+            del waiting[place]
 
     async def release(
         self,

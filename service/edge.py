@@ -17,14 +17,14 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth import Principal
-from service.db import DATABASE_AWAY
-from service.errors import InternalError, Problem, Unavailable, encode_problem
+from service.db import DATABASE_AWAY, DATABASE_BUSY
+from service.errors import TOO_MUCH, InternalError, Problem, Unavailable, encode_problem
 from service.ids import make_request_id
 from service.logs import get_logger, write_info
 from service.metrics import REQUEST_SECONDS, REQUESTS
 from service.shedding import Gate
 
-OVERLOADED = Unavailable("More is asked for than can be done in time; try again shortly.")
+OVERLOADED = Unavailable(TOO_MUCH)
 QUIET_ROUTES = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Asked every few seconds by machines: their lines come at level debug."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
@@ -67,6 +67,7 @@ class Edge:
     async def _refuse(self, scope: Scope, send: Send) -> None:
         """As cheap as can be: neither the body is read nor a line written."""
         self._gate.refuse()
+        _find_metrics("other", "shed", HTTPStatus.SERVICE_UNAVAILABLE)[0].inc()
         request_id = (b"x-request-id", _find_request_id(scope["fields"]).encode())
         headers = [*self._refusal_headers, request_id]
         await send({"type": "http.response.start", "status": 503, "headers": headers})
@@ -93,6 +94,8 @@ def _to_problem(error: Exception) -> Problem:
         return error
     if isinstance(error, DATABASE_AWAY):
         return Unavailable("The database cannot be reached right now; try again shortly.")
+    if isinstance(error, DATABASE_BUSY):
+        return Unavailable("Another transaction holds what this needs; try again shortly.")
     return InternalError("Something went wrong on our side; the request id helps to find it.")
 
 

@@ -103,6 +103,9 @@ class InternalError(Problem):
     status, code = 500, "internal_error"
 
 
+TOO_MUCH = "More is asked for than can be done in time; try again shortly."
+
+
 class Unavailable(Problem):
     status, code = 503, "unavailable"
 

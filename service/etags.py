@@ -13,7 +13,7 @@ Versions: TypeAlias = list[int] | None
 """The versions a write may find; None: any."""
 _TAG = re.compile(r'\s*(?:W/)?"([\x21\x23-\x7e]*)"\s*(?:,|$)')
 _OURS = re.compile(r"(\d{1,18})(?:\.\d{1,18})?")
-_WHOLE = re.compile(r'"(\d{1,18})"')
+_WHOLE = re.compile(r'(?:W/)?"(\d{1,18})"')
 
 
 def make_etag(version: int, told: int) -> str:

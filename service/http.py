@@ -48,6 +48,8 @@ class State:
 
     settings: Settings
     pool: Pool
+    batched_pool: Pool
+    """For what must not wait in line: batches, and the look whether all is well."""
     auth: Authenticator
     limiter: Limiter
     leads: LeadStore

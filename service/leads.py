@@ -4,7 +4,8 @@ Every write logs its event in the statement that makes it, and keeps its answer 
 with an Idempotency-Key; see sql/lead.sql.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Hashable, Sequence
 from typing import TypeAlias
 
 import asyncpg
@@ -14,37 +15,31 @@ import sql
 from service.auth import Principal
 from service.batching import Batcher
 from service.db import Pool
-from service.errors import (
-    Conflict,
-    Fault,
-    InvalidRequest,
-    NotFound,
-    PreconditionFailed,
-    Unavailable,
+from service.errors import Unavailable
+from service.etags import Versions
+from service.lead_outcomes import (
+    Detail,
+    HeldError,
+    Shown,
+    email_taken,
+    held_too_long,
+    judge_patch,
+    make_detail,
+    make_kept,
+    make_shown,
+    no_lead,
+    stale,
 )
-from service.etags import Versions, make_etag
 from service.lead_rows import LeadRow, PatchRow, make_event_id, make_lead_row, make_patch_row
 from service.models import MAX_CUSTOM_FIELDS, MAX_CUSTOM_FIELDS_BYTES, LeadPatch, NewLead
-from service.request_keys import KeptAnswer, KeyReused, RequestKey
+from service.request_keys import RequestKey
 from service.wakeups import Wakeups
 
+HOLD_S = 1.0
+"""How long a request waits for what another transaction holds: the lock_timeout of its pool."""
+KEPT_APART_S = 10 * HOLD_S
 WRITE_TRIES = 3
 """What another transaction writes at the same moment, an e-mail or a key, is seen next time."""
-
-
-class Shown(msgspec.Struct, frozen=True):
-    """A lead on its way out, as JSON."""
-
-    body: bytes
-    etag: str
-    location: str | None = None
-
-
-class Detail(msgspec.Struct, frozen=True):
-    """A lead with its timeline, as JSON; no body where the caller has this version whole."""
-
-    body: bytes | None
-    etag: str
 
 
 LeadKey: TypeAlias = tuple[int, bool, str, int]
@@ -65,10 +60,14 @@ class LeadStore:
         )
         # One patch of a lead at a time, in order of arrival: a statement cannot change it twice.
         self._updates: Batcher[PatchRow, Shown] = Batcher(
-            self._update_many,
-            alone=lambda row: (row.tenant_id, row.live, row.id),
-            late_after_s=late_after_s,
+            self._update_many, alone=_name_lead, late_after_s=late_after_s
         )
+        # Those whose lead another transaction holds, apart, so that no neighbour waits with them.
+        self._late_updates: Batcher[PatchRow, Shown] = Batcher(
+            self._update_many_held, alone=_name_lead, late_after_s=late_after_s + HOLD_S
+        )
+        self._held: dict[Hashable, float] = {}
+        """Such leads, and until when patches that follow go the same way, behind the others."""
 
     async def capture(
         self, principal: Principal, new: NewLead, key: RequestKey | None = None
@@ -82,7 +81,7 @@ class LeadStore:
             (principal.tenant_id, principal.live, lead_id, known_version)
         )
         if found is None:
-            raise _no_lead(lead_id)
+            raise no_lead(lead_id)
         return found
 
     async def update(
@@ -98,7 +97,11 @@ class LeadStore:
         Raises NotFound, PreconditionFailed, Conflict, InvalidRequest if customFields would grow
         too large; KeptAnswer or KeyReused.
         """
-        return await self._updates.submit(make_patch_row(principal, lead_id, patch, expected, key))
+        row = make_patch_row(principal, lead_id, patch, expected, key)
+        try:
+            return await self._updates.submit(row)
+        except HeldError:
+            return await self._late_updates.submit(row)
 
     async def delete(self, principal: Principal, lead_id: str, expected: Versions = None) -> None:
         """Removes a lead. Raises NotFound, PreconditionFailed."""
@@ -107,15 +110,15 @@ class LeadStore:
             make_event_id(), expected,
         )  # fmt: skip
         if gone is None:
-            raise _no_lead(lead_id)
+            raise no_lead(lead_id)
         if not gone:
-            raise _stale()
+            raise stale()
         self._wakeups.notify("event")
 
     async def _get_many(self, keys: list[LeadKey]) -> Sequence[Detail | None]:
         columns = zip(*set(keys), strict=True)
         found = {
-            (row["tenant_id"], row["live"], row["id"], row["known"]): _to_detail(row)
+            (row["tenant_id"], row["live"], row["id"], row["known"]): make_detail(row)
             for row in await self._pool.fetch(sql.lead_get_many, *columns)
         }
         return [found.get(key) for key in keys]
@@ -141,23 +144,49 @@ class LeadStore:
         refused = {row.id: row for row in rows}
         for record in found:
             row = refused.pop(record["id"])
-            outcomes[row.id] = _to_shown(record) if record["written"] else _to_kept(record, row)
+            outcomes[row.id] = make_shown(record) if record["written"] else make_kept(record, row)
         if refused:
             outcomes |= await self._explain_many(list(refused.values()))
         return outcomes
 
     async def _update_many(self, rows: list[PatchRow]) -> Sequence[Shown | Exception]:
+        now = time.monotonic()
+        self._held = {lead: until for lead, until in self._held.items() if until > now}
+        free = [row for row in rows if _name_lead(row) not in self._held]
+        outcomes = await self._update_once(free, wait=False)
+        results = [outcomes.get(row.event_id) or HeldError() for row in rows]
+        for row, result in zip(rows, results, strict=True):
+            if isinstance(result, HeldError):
+                self._held[_name_lead(row)] = now + KEPT_APART_S
+        return results
+
+    async def _update_many_held(self, rows: list[PatchRow]) -> Sequence[Shown | Exception]:
+        try:
+            outcomes = await self._update_once(rows, wait=True)
+        except asyncpg.LockNotAvailableError:
+            if len(rows) > 1:  # the Batcher finds out which
+                raise
+            return [held_too_long(rows[0].id)]
+        return [outcomes[row.event_id] for row in rows]
+
+    async def _update_once(
+        self, rows: list[PatchRow], *, wait: bool
+    ) -> dict[str, Shown | Exception]:
+        """By the ids of their events. HeldError: not waited for."""
+        if not rows:
+            return {}
         for place, row in enumerate(rows):
             row.place = place
         found = await self._write(
-            sql.lead_update_many, rows, MAX_CUSTOM_FIELDS_BYTES, MAX_CUSTOM_FIELDS
+            sql.lead_update_many, rows, MAX_CUSTOM_FIELDS_BYTES, MAX_CUSTOM_FIELDS, wait
         )
         if any(record["outcome"] == "changed" for record in found):
             self._wakeups.notify("event")
-        outcomes: dict[int, Shown | Exception] = {
-            record["place"]: _judge_patch(record, rows[record["place"]]) for record in found
-        }
-        return [outcomes.get(place) or _no_lead(row.id) for place, row in enumerate(rows)]
+        outcomes: dict[str, Shown | Exception] = {row.event_id: no_lead(row.id) for row in rows}
+        for record in found:
+            row = rows[record["place"]]
+            outcomes[row.event_id] = judge_patch(record, row)
+        return outcomes
 
     async def _write(
         self, statement: str, rows: Sequence[LeadRow | PatchRow], *limits: int
@@ -191,67 +220,9 @@ class LeadStore:
         for row in rows:
             answer = kept.get((row.tenant_id, row.live, row.key))
             holder = ids.get((row.tenant_id, row.live, row.email_key))
-            outcomes[row.id] = _to_kept(answer, row) if answer else _email_taken(row.email, holder)
+            outcomes[row.id] = make_kept(answer, row) if answer else email_taken(row.email, holder)
         return outcomes
 
 
-def _to_detail(record: asyncpg.Record) -> Detail:
-    body = record["body"]
-    told = record["told"] if body is not None else record["version"]
-    return Detail(body and body.encode(), make_etag(record["version"], told))
-
-
-def _to_shown(record: asyncpg.Record) -> Shown:
-    return Shown(record["body"].encode(), record["etag"], record.get("location"))
-
-
-def _to_kept(record: asyncpg.Record, row: LeadRow | PatchRow) -> Exception:
-    if record["request"] != row.request:
-        return KeyReused()
-    return KeptAnswer(
-        record["status"], record["body"].encode(),
-        location=record.get("location"), etag=record["etag"],
-    )  # fmt: skip
-
-
-def _judge_patch(record: asyncpg.Record, row: PatchRow) -> Shown | Exception:
-    match record["outcome"]:
-        case "answered":
-            return _to_kept(record, row)
-        case "stale":
-            return _stale()
-        case "taken":
-            return _email_taken(str(row.patch["email"]), record["holder"])
-        case "full":
-            return _custom_fields_full()
-        case _:
-            return _to_shown(record)
-
-
-def _no_lead(lead_id: str) -> NotFound:
-    return NotFound(f"There is no lead with the id {lead_id}.")
-
-
-def _stale() -> PreconditionFailed:
-    return PreconditionFailed(
-        "The lead has changed since the version that If-Match names; read it again."
-    )
-
-
-def _email_taken(email: str, existing_lead_id: str | None) -> Exception:
-    """409 that names the holder; 503 if there is none any more, so that a retry succeeds."""
-    if existing_lead_id is None:
-        return Unavailable("This e-mail address was freed just now; try again.")
-    return Conflict(
-        f"A lead with the e-mail address {email} already exists.",
-        existing_lead_id=existing_lead_id,
-    )
-
-
-def _custom_fields_full() -> InvalidRequest:
-    """400: each patch may be small, what they add up to may not be large."""
-    message = (
-        f"customFields may have {MAX_CUSTOM_FIELDS} keys and {MAX_CUSTOM_FIELDS_BYTES} bytes as "
-        "JSON; with this patch they would have more."
-    )
-    return InvalidRequest(message, details=[Fault("customFields", "too_long", message)])
+def _name_lead(row: PatchRow) -> Hashable:
+    return row.tenant_id, row.live, row.id

@@ -43,8 +43,6 @@ ALL = 2**31
 REMEMBERED_S = 30.0
 REMEMBERED = 4_000
 """How long, and of how many questions, it is remembered whether they have many hits."""
-AT_ONCE = 4
-"""Searches of one tenant in one process at a time: half of the connections it has by default."""
 PATIENCE_S = 5.0
 TIERS = 3
 """Whole words, beginnings, insides. Typos are a fourth, where there are few hits."""
@@ -136,6 +134,7 @@ class LeadSearch:
         self,
         pool: Pool,
         *,
+        late_after_s: float = float("inf"),
         most_counted: int = MOST_COUNTED,
         few_leads: int = FEW_LEADS,
         patience_s: float = PATIENCE_S,
@@ -147,7 +146,10 @@ class LeadSearch:
         self._patience_s = patience_s
         self._look_per_hit = look_per_hit
         self._known: dict[Asked, Known] = {}
-        self._tenants = Turns(AT_ONCE)
+        # Of a pool's connections a tenant's searches have half, and those of all leave one.
+        size = pool.get_max_size()
+        self._tenants = Turns(max(size // 2, 1), late_after_s=late_after_s)
+        self._all = Turns(max(size - 1, 1), late_after_s=late_after_s)
         self._scouts = Turns(at_once=1)
         """By question: of many who ask the same, one finds out how many hits there are."""
 
@@ -157,7 +159,7 @@ class LeadSearch:
         place, skip = None, ((query.page or 1) - 1) * query.limit
         if query.cursor is not None:
             place = decode_cursor(query.cursor, belongs_to, kinds=(int, int))
-        async with self._tenants.take(principal.tenant_id):
+        async with self._tenants.take(principal.tenant_id), self._all.take("all"):
             found = await self._find_in_time(principal, query, place, skip)
         shown, has_more = found.rows[: query.limit], len(found.rows) > query.limit
         next_cursor = None

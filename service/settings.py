@@ -34,7 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     public_docs_url: str = "/docs"
     """What `doc_url` in errors points at."""
 
-    db_pool_size: Count = 8
+    db_pool_size: Annotated[int, Meta(ge=2)] = 8
     db_statement_cache: Annotated[int, Meta(ge=0)] = 100
     """Prepared statements kept on a connection; 0 behind a PgBouncer older than 1.21."""
     body_limit_bytes: Count = 256 * 1024

@@ -4,13 +4,17 @@
 -- other instead of deadlocking. A row with `written` false is the answer kept under a key that was
 -- there before: nothing was done. An e-mail that is taken (or twice in the batch) gives no row;
 -- lead_find_many_by_email names its holder. A key that another transaction brings at the same
--- moment fails the statement, and a second run finds its answer.
+-- moment fails the statement, and a second run finds its answer. Of two with one e-mail the first
+-- in the array is made. The ETag says that the answer has nothing of the timeline.
 WITH input AS MATERIALIZED (
     SELECT i.*, now_ms() AS at
-    FROM json_to_recordset($1) AS i (
+    FROM ROWS FROM (json_to_recordset($1) AS (
         tenant_id bigint, live boolean, id text, email text, email_key text, name text,
         company text, title text, phone text, status text, source text, tags text[],
         custom_fields json, assigned_to text, event_id text, actor text, key uuid, request uuid)
+    ) WITH ORDINALITY AS i (
+        tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
+        custom_fields, assigned_to, event_id, actor, key, request, place)
 ), answered AS MATERIALIZED (
     SELECT i.id, a.request, a.status, a.location, a.etag, a.body
     FROM input i CROSS JOIN LATERAL (
@@ -32,7 +36,7 @@ WITH input AS MATERIALIZED (
     FROM input i
     WHERE NOT EXISTS (SELECT FROM answered a WHERE a.id = i.id)
       AND (SELECT count(*) FROM addresses) > 0
-    ORDER BY tenant_id, live, email_key
+    ORDER BY tenant_id, live, email_key, place
     ON CONFLICT (tenant_id, live, email_key) DO NOTHING
     RETURNING lead AS row
 ), shown AS MATERIALIZED (
@@ -45,12 +49,12 @@ WITH input AS MATERIALIZED (
     ORDER BY i.tenant_id, i.live, i.id
 ), kept AS (
     INSERT INTO idempotent_answer (tenant_id, live, key, request, status, location, etag, body)
-    SELECT i.tenant_id, i.live, i.key, i.request, 201, '/v1/leads/' || i.id, '"1"', s.body::text
+    SELECT i.tenant_id, i.live, i.key, i.request, 201, '/v1/leads/' || i.id, '"1.0"', s.body::text
     FROM shown s JOIN input i ON i.id = (s.row).id
     WHERE i.key IS NOT NULL ORDER BY i.tenant_id, i.live, i.key
 )
 SELECT true AS written, (row).id AS id, NULL::uuid AS request, 201::smallint AS status,
-    '/v1/leads/' || (row).id AS location, '"1"' AS etag, body::text AS body
+    '/v1/leads/' || (row).id AS location, '"1.0"' AS etag, body::text AS body
 FROM shown
 UNION ALL SELECT false, id, request, status, location, etag, body FROM answered;
 
@@ -93,10 +97,12 @@ CROSS JOIN LATERAL (
 -- $1 a JSON array of patches, no lead twice: place (the caller's number for it), the patch under
 -- column names, the merge patch of custom_fields (null: none), clears_fields (all of them), the
 -- versions of If-Match (null: any), the ids of its event and of that of a status that became so;
--- key and request as in lead_insert_many. $2 bytes and $3 keys that custom_fields may have.
+-- key and request as in lead_insert_many. $2 bytes and $3 keys that custom_fields may have. $4
+-- whether to wait for leads that another transaction has locked, as long as lock_timeout.
 -- Rows are locked in key order before they are read, so parallel patches lose nothing; times move
 -- forward only. A place that gives no row: no such lead. Outcomes: changed, same, stale (If-Match),
--- taken (the e-mail, by holder), full (custom_fields, once merged), answered (under this key).
+-- taken (the e-mail, by holder), full (custom_fields, once merged), answered (under this key),
+-- locked (not waited for).
 WITH input AS MATERIALIZED (
     SELECT i.* FROM json_to_recordset($1) AS i (
         place integer, tenant_id bigint, live boolean, id text, patch json, custom_fields json,
@@ -115,14 +121,23 @@ WITH input AS MATERIALIZED (
         SELECT DISTINCT address_place(tenant_id, live) AS place FROM input
         WHERE patch -> 'email_key' IS NOT NULL ORDER BY place
     ) AS w
-), before AS MATERIALIZED (
-    SELECT i.*, l.row AS old
-    FROM input i CROSS JOIN LATERAL (
-        SELECT lead AS row FROM lead
-        WHERE tenant_id = i.tenant_id AND live = i.live AND id = i.id FOR UPDATE
-    ) AS l
+), asked AS MATERIALIZED (
+    SELECT i.* FROM input i
     WHERE NOT EXISTS (SELECT FROM answered a WHERE a.place = i.place)
       AND (SELECT count(*) FROM addresses) >= 0
+), before AS MATERIALIZED (
+    SELECT i.*, l.row AS old
+    FROM asked i CROSS JOIN LATERAL (
+        SELECT lead AS row FROM lead
+        WHERE NOT $4::boolean AND tenant_id = i.tenant_id AND live = i.live AND id = i.id
+        FOR UPDATE SKIP LOCKED
+    ) AS l
+    UNION ALL
+    SELECT i.*, l.row
+    FROM asked i CROSS JOIN LATERAL (
+        SELECT lead AS row FROM lead
+        WHERE $4::boolean AND tenant_id = i.tenant_id AND live = i.live AND id = i.id FOR UPDATE
+    ) AS l
 ), patched AS MATERIALIZED (
     SELECT b.*, json_populate_record(b.old, b.patch) AS new,
         greatest(now_ms(), (b.old).updated_at, (b.old).last_active_at) AS at,
@@ -198,15 +213,18 @@ WITH input AS MATERIALIZED (
     ORDER BY d.tenant_id, d.live, d.id, e.version
 ), kept AS (
     INSERT INTO idempotent_answer (tenant_id, live, key, request, status, etag, body)
-    SELECT i.tenant_id, i.live, i.key, i.request, 200, '"' || (s.row).version || '"', s.body::text
+    SELECT i.tenant_id, i.live, i.key, i.request, 200, '"' || (s.row).version || '.0"', s.body::text
     FROM shown s JOIN input i ON i.place = s.place
     WHERE i.key IS NOT NULL AND s.outcome IN ('changed', 'same')
     ORDER BY i.tenant_id, i.live, i.key
 )
 SELECT place, outcome, holder, NULL::uuid AS request, 200::smallint AS status,
-    '"' || (row).version || '"' AS etag, body::text AS body
+    '"' || (row).version || '.0"' AS etag, body::text AS body
 FROM shown
-UNION ALL SELECT place, 'answered', NULL, request, status, etag, body FROM answered;
+UNION ALL SELECT place, 'answered', NULL, request, status, etag, body FROM answered
+UNION ALL SELECT a.place, 'locked', NULL, NULL, NULL, NULL, NULL FROM asked a
+WHERE NOT $4 AND NOT EXISTS (SELECT FROM before b WHERE b.place = a.place) AND EXISTS (
+    SELECT FROM lead l WHERE l.tenant_id = a.tenant_id AND l.live = a.live AND l.id = a.id);
 
 -- name: lead_delete
 -- $1 tenant, $2 mode, $3 id, $4 actor, $5 event id, $6 the versions of If-Match (null: any). The

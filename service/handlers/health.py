@@ -36,7 +36,7 @@ async def report_ready(call: Call) -> Response:
     if call.state.drain.has_begun:
         return _fail({"process": "is about to end"})
     try:
-        async with asyncio.timeout(2), call.state.pool.acquire() as conn:
+        async with asyncio.timeout(2), call.state.batched_pool.acquire() as conn:
             applied = {row["name"] for row in await conn.fetch(sql.migration_list)}
             if missing := sorted(MIGRATIONS - applied):
                 checks["migrations"] = f"not applied: {', '.join(missing)}; run `leadlog migrate`"
@@ -58,7 +58,7 @@ def _fail(checks: dict[str, str]) -> Response:
 async def report_metrics(call: Call) -> Response:
     """Prometheus text; asks the database for the readers' lag at each scrape."""
     try:
-        async with asyncio.timeout(2), call.state.pool.acquire() as conn:
+        async with asyncio.timeout(2), call.state.batched_pool.acquire() as conn:
             for row in await conn.fetch(sql.reader_lag):
                 READER_LAG_SECONDS.labels(row["name"]).set(row["lag_s"])
     except DATABASE_AWAY:

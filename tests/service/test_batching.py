@@ -273,3 +273,16 @@ async def test_a_crowd_behind_one_lead_is_refused_and_others_are_not() -> None:
     desk.open.set()
     assert await asyncio.gather(first, *behind, other) == [0, 10, 20, 1000]
     assert await batcher.submit(4) == 40
+
+
+async def test_a_statement_that_never_ends_is_given_up_and_its_lane_is_free_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.batching.RUN_TIMEOUT_S", 0.05)
+    desk = Desk()
+    batcher: Batcher[int, int] = Batcher(desk.run, lanes=1)
+    first = await hold_up(desk, batcher)
+    with pytest.raises(TimeoutError):
+        await first
+    desk.open.set()
+    assert await batcher.submit(2) == 20
