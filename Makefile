@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults plans bench bench-webhooks bench-neighbours check fmt lint type migrate lock clean
+.PHONY: help install run test faults plans bench bench-overload bench-webhooks bench-neighbours check fmt lint type migrate lock clean
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
@@ -24,6 +24,9 @@ plans: $(DEV) ## Check the plans of lists and search on a million leads (minutes
 
 bench: $(DEV) ## Measure against FastAPI, Starlette and pgbench; ARGS='--help' tells what else it can
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-overload: $(DEV) ## Measure what one process does when twice as much is asked as it can do
+	@$(BIN)/python -m tests.bench.overload $(ARGS)
 
 bench-webhooks: $(DEV) ## Measure webhook delivery; ARGS='--help' tells what else it can
 	@$(BIN)/python -m tests.bench.webhooks $(ARGS)
