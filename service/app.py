@@ -166,7 +166,7 @@ def create_app(settings: Settings, *, hears_signals: bool = False) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, State]]:
-        async with run_state(settings) as state, gate.watching():
+        async with run_state(settings, gate) as state, gate.watching():
             if hears_signals:
                 state.drain.catch_signal(state.feed.close)
                 gc.freeze()  # what is here now stays; looking through it again and again is work
@@ -178,7 +178,7 @@ def create_app(settings: Settings, *, hears_signals: bool = False) -> ASGIApp:
 
 
 @asynccontextmanager
-async def run_state(settings: Settings) -> AsyncIterator[State]:
+async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
     """Opens what the process holds; nothing here waits for the database or Redis to be there."""
     redis = Redis.from_url(settings.require_redis_url())
     late_after_s = settings.shed_after_s
@@ -204,6 +204,7 @@ async def run_state(settings: Settings) -> AsyncIterator[State]:
                 settings, pool, batched, auth, limiter, LeadStore(batched, wakeups, late_after_s),
                 LeadSearch(pool, late_after_s=late_after_s), wakeups, feed,
                 *describe_api(settings), Drain(settings.drain_s), deadlines,
+                gate,
             )  # fmt: skip
         toucher.cancel()
         await asyncio.gather(toucher, return_exceptions=True)

@@ -57,11 +57,13 @@ class Edge:
             await self._refuse(scope, send)
             return
         exchange = _Exchange(scope, send)
+        self._gate.enter()
         try:
             await self._app(scope, receive, exchange.send)
         except Exception as error:  # noqa: BLE001  # every error becomes an answer
             await self._answer_error(error, exchange, receive)
         finally:
+            self._gate.leave()
             exchange.record()
 
     async def _refuse(self, scope: Scope, send: Send) -> None:

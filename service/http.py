@@ -33,6 +33,7 @@ from service.limits.limiter import Limiter
 from service.request_keys import RequestKey
 from service.search import LeadSearch
 from service.settings import Settings
+from service.shedding import Gate
 from service.validation import T, decode_body, decode_query
 from service.wakeups import Wakeups
 
@@ -60,6 +61,7 @@ class State:
     docs: Page
     drain: Drain
     deadlines: Deadlines
+    gate: Gate
 
 
 class Call:

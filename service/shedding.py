@@ -1,13 +1,14 @@
 """When to refuse work: rather a few at once and cheaply than everybody too late.
 
-A process that is asked for more than it can do falls behind in two places. Its event loop comes
-late to every socket, which `Gate` measures; and its statements queue, which each Batcher measures.
+A process that is asked for more than it can do falls behind in three places. Its event loop comes
+late to every socket, and more requests are at work than can be answered in time: `Gate` measures
+both. And its statements queue, which Batchers, pools and turns measure.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from service.logs import get_logger
 from service.metrics import LOOP_LAG_SECONDS, REQUESTS_SHED
@@ -16,6 +17,12 @@ SAMPLE_EVERY_S = 0.025
 TURNS = 3
 """So many turns of the loop a request needs, so its share of the delay is that part of it."""
 TELL_EVERY_S = 1.0
+ALWAYS_LET_IN = 100
+"""So many requests at work are no crowd, however slow each is."""
+FIRST_RATE = 5_000.0
+"""Answers a second that a process is trusted with until a crowd has shown what it can do."""
+SMOOTHING, FORGETTING = 0.1, 0.02
+"""What one look of SAMPLE_EVERY_S weighs, in a crowd and without."""
 log = get_logger("shedding")
 
 
@@ -40,10 +47,36 @@ class Gate:
     def __init__(self, limit_s: float) -> None:
         """`limit_s`: how long a request may wait in all."""
         self._limit_s = limit_s
+        self._at_work = self._answered = 0
+        self._rate = FIRST_RATE
+        self._most = self._find_most()
         self._late_since = float("inf")
         self._refused = 0
         self._told_at = 0.0
-        self.is_shut = False
+        self._is_late = False
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether whoever comes now would be answered too late."""
+        return self._is_late or self._at_work >= self._most
+
+    def enter(self) -> None:
+        """A request is at work."""
+        self._at_work += 1
+
+    def leave(self) -> None:
+        """It has its answer."""
+        self._at_work -= 1
+        self._answered += 1
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """A request that waits on purpose is nobody's crowd."""
+        self._at_work -= 1
+        try:
+            yield
+        finally:
+            self._at_work += 1
 
     def refuse(self) -> None:
         """Counts one that was refused; the log gets one line a second for all of them."""
@@ -54,10 +87,26 @@ class Gate:
         """Takes a measurement: how many seconds too late the loop came, and when."""
         limit_s = self._limit_s / TURNS
         self._late_since = find_late_since(self._late_since, lag_s, now, limit_s)
-        self.is_shut = is_too_late(self._late_since, now, limit_s)
+        self._is_late = is_too_late(self._late_since, now, limit_s)
         if self._refused and now - self._told_at >= TELL_EVERY_S:
             log.warning("requests.shed", count=self._refused, lag_ms=round(lag_s * 1000, 1))
             self._refused, self._told_at = 0, now
+
+    def count(self, seconds: float) -> None:
+        """Takes a measurement: how many answers came in these seconds.
+
+        Who is let in behind n others at work waits for n answers (Little's law). So their number
+        is bounded by the rate of answers when there last was a crowd, times twice the limit.
+        """
+        answered, self._answered = self._answered, 0
+        if self._at_work >= ALWAYS_LET_IN:
+            self._rate += SMOOTHING * (answered / seconds - self._rate)
+        else:
+            self._rate += FORGETTING * (FIRST_RATE - self._rate)
+        self._most = self._find_most()
+
+    def _find_most(self) -> int:
+        return max(ALWAYS_LET_IN, int(2 * self._limit_s * self._rate))
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -71,8 +120,10 @@ class Gate:
 
     async def _watch_forever(self) -> None:
         while True:
-            due = time.monotonic() + SAMPLE_EVERY_S
+            begun = time.monotonic()
+            due = begun + SAMPLE_EVERY_S
             await asyncio.sleep(SAMPLE_EVERY_S)
             now = time.monotonic()
+            self.count(now - begun)
             LOOP_LAG_SECONDS.observe(max(0.0, now - due))
             self.note(now - due, now)

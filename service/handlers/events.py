@@ -33,7 +33,7 @@ async def _wait_for_events(call: Call, place: Place, query: EventQuery) -> Found
             if found.events or left_s <= 0 or news is None or call.state.feed.is_closed:
                 return found
             if not found.more:
-                with suppress(TimeoutError):
+                with suppress(TimeoutError), call.state.gate.resting():
                     async with asyncio.timeout(left_s):
                         await news.wait()
                 await call.state.auth.authenticate(call.header("authorization"), "read")

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from service.settings import Settings
-from service.shedding import TURNS, Gate, is_too_late
+from service.shedding import ALWAYS_LET_IN, TURNS, Gate, is_too_late
 from tests.factories import Tenant
 from tests.serving import Api, serve_api
 
@@ -42,6 +42,41 @@ def test_one_hiccup_does_not_shut_the_gate_and_lateness_that_stays_does() -> Non
     gate.note(0.001, 1.03)
     assert not gate.is_shut
     gate.note(late_s, 1.04)
+    assert not gate.is_shut
+
+
+def test_a_crowd_is_let_in_as_far_as_it_can_be_answered_in_twice_the_limit() -> None:
+    gate = Gate(0.15)
+    for _ in range(1000):  # a burst, and nothing known against it
+        assert not gate.is_shut
+        gate.enter()
+    for _ in range(100):  # 25 of them are answered in 25 ms: 1,000 a second
+        for _ in range(25):
+            gate.leave()
+            gate.enter()
+        gate.count(0.025)
+    assert gate.is_shut
+    for _ in range(690):
+        gate.leave()
+    gate.count(0.025)  # they all were answered at once
+    while not gate.is_shut:
+        gate.enter()
+    assert gate._at_work > 310
+    assert Gate(0.15)._at_work == 0
+
+
+def test_a_few_are_let_in_however_slow_they_are_and_those_who_wait_on_purpose_do_not_count() -> (
+    None
+):
+    gate = Gate(0.15)
+    for _ in range(ALWAYS_LET_IN):
+        gate.enter()
+    for _ in range(200):
+        gate.count(0.025)  # nobody is answered
+    assert gate.is_shut
+    with gate.resting():
+        assert not gate.is_shut
+    gate.leave()
     assert not gate.is_shut
 
 
