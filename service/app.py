@@ -110,7 +110,7 @@ API = [
     Operation(method="POST", path="/webhooks/{id}/rotate-secret",
               handler=webhooks.rotate_webhook_secret, scope="admin",
               summary="Make a new secret; the old one signs beside it for 24 hours",
-              reply=RotatedSecret, shows_secret=True),
+              reply=RotatedSecret, shows_secret=True, errors=(Conflict,)),
     Operation(method="POST", path="/webhooks/{id}/test", handler=deliveries.test_webhook,
               scope="admin", summary="Send a test event", reply=DeliveryStarted, status=202,
               errors=(Conflict,)),

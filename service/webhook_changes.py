@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 import sql
 from service.db import Connection
-from service.errors import Fault
+from service.errors import Conflict, Fault, InvalidRequest
 from service.models import Input, Moment, Wire, parse_moment
 from service.secretbox import SecretBox
 from service.validation import Check
@@ -24,6 +24,10 @@ from service.webhooks import (
 )
 
 SECRET_OVERLAP_S = 86400
+MAX_SECRETS = 10
+"""That sign at a time: each makes the header of every request longer."""
+_ALL_THAT_WAITS = datetime.max.replace(tzinfo=UTC)
+"""The database, whose clock dates deliveries, makes it its own now."""
 MAX_HEADERS = 20
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,1022}[\x21-\x7e])?")
@@ -135,7 +139,16 @@ async def change_endpoint(
 async def rotate_secret(
     conn: Connection, box: SecretBox, tenant_id: int, live: bool, endpoint_id: str
 ) -> RotatedSecret | None:
-    """A new secret; the old one signs on beside it for a day. None if there is no such endpoint."""
+    """A new secret; the old one signs on beside it for a day. None if there is no such endpoint.
+
+    In a transaction. Raises Conflict if so many sign already that another would be too many.
+    """
+    secrets = await conn.fetchrow(sql.endpoint_secret_lock, tenant_id, live, endpoint_id)
+    if secrets is not None and secrets["signing"] >= MAX_SECRETS:
+        raise Conflict(
+            f"{MAX_SECRETS} secrets of this webhook sign at present, which is the limit. "
+            f"The first of them expires at {secrets['first_expires_at']}: rotate again then."
+        )
     secret = make_secret()
     sealed = box.seal(decode_secret(secret), make_owner(tenant_id, endpoint_id))
     row = await conn.fetchrow(

@@ -51,7 +51,7 @@ SELECT e.tenant_id, e.live, e.id, e.url, e.payload, e.retry, e.rate_limit, e.tim
         SELECT s.sealed FROM endpoint_secret s
         WHERE s.tenant_id = e.tenant_id AND s.live = e.live AND s.endpoint_id = e.id
           AND (s.expires_at IS NULL OR s.expires_at > now())
-        ORDER BY s.id DESC LIMIT 3
+        ORDER BY s.id DESC
     ) AS secrets
 FROM endpoint e
 JOIN endpoint_health h ON h.endpoint_id = e.id
@@ -124,15 +124,26 @@ UPDATE endpoint e SET url = w.url, events = w.events, description = w.descriptio
     events_since = CASE WHEN w.events = e.events THEN e.events_since ELSE now_ms() END,
     updated_at = greatest(now_ms(), e.updated_at)
 FROM wanted w WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
-RETURNING e.id;
+RETURNING w.status = 'active' AND w.old_status <> 'active' AS resumed;
 
 -- name: endpoint_finish_skips
--- Endpoints whose unwanted deliveries are all cancelled are sent to again.
+-- Of endpoints whose unwanted deliveries are all cancelled: one that is being sent is not yet.
 UPDATE endpoint e SET skip_before = NULL
 WHERE e.skip_before IS NOT NULL AND NOT EXISTS (
-    SELECT FROM delivery d WHERE d.endpoint_id = e.id AND d.leased_until IS NULL
-      AND d.created_at < e.skip_before
+    SELECT FROM delivery d WHERE d.endpoint_id = e.id AND d.created_at < e.skip_before
 );
+
+-- name: endpoint_secret_lock
+-- $1 tenant, $2 mode, $3 endpoint, whose secrets do not change until the transaction ends: how many
+-- sign, and when the first of the old ones expires. No row: there is no such endpoint.
+WITH endpoint AS MATERIALIZED (
+    SELECT e.id FROM endpoint e WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 FOR UPDATE
+)
+SELECT count(s.id) AS signing, iso_ms(min(s.expires_at)) AS first_expires_at
+FROM endpoint e
+LEFT JOIN endpoint_secret s ON s.tenant_id = $1 AND s.live = $2 AND s.endpoint_id = e.id
+    AND (s.expires_at IS NULL OR s.expires_at > now())
+GROUP BY e.id;
 
 -- name: endpoint_secret_rotate
 -- $1 tenant, $2 mode, $3 endpoint, $4 sealed secret, $5 seconds for which the old one signs on. No

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+import sql
 from service.db import Pool
 from service.settings import Settings
 from service.webhooks import decode_secret
@@ -202,3 +203,27 @@ async def test_a_replay_ends_now_and_none_begins_later(api: Api) -> None:
     answer = await api.post(f"/v1/webhooks/{future}/replay", {"since": "2998-01-01"})
     assert answer.status == 422, answer.body
     assert answer.error["details"][0]["field"] == "since"
+
+
+async def test_each_secret_signs_as_long_as_was_promised_however_often_it_is_rotated(
+    api: Api, pool: Pool
+) -> None:
+    endpoint_id = await make(api)
+    path = f"/v1/webhooks/{endpoint_id}/rotate-secret"
+    answers = await asyncio.gather(*(api.post(path, {}) for _ in range(9)))
+    assert {answer.status for answer in answers} == {200}
+    promised = {answer.json["previousExpiresAt"] for answer in answers}
+    (row,) = await pool.fetch(sql.endpoint_get_many_for_dispatch, [endpoint_id])
+    assert len(row["secrets"]) == 10
+    kept = await pool.fetch(
+        "SELECT iso_ms(expires_at) AS at FROM endpoint_secret WHERE endpoint_id = $1", endpoint_id
+    )
+    assert {secret["at"] for secret in kept} == promised | {None}
+    refused = await api.post(path, {})
+    assert (refused.status, refused.error["code"]) == (409, "conflict")
+    assert f"expires at {min(promised)}" in refused.error["message"]
+    await pool.execute(
+        "UPDATE endpoint_secret SET expires_at = now() WHERE endpoint_id = $1 AND id = ("
+        "SELECT min(id) FROM endpoint_secret WHERE endpoint_id = $1)", endpoint_id,
+    )  # fmt: skip
+    assert (await api.post(path, {})).status == 200
