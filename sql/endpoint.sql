@@ -110,7 +110,9 @@ WITH before AS MATERIALIZED (
     CROSS JOIN LATERAL json_populate_record(b.row, $4) AS n
 ), woken AS (
     UPDATE endpoint_health h SET closed_until = NULL, trips = 0, failures = 0,
-        failing_since = NULL, warned = 0
+        failing_since = NULL, warned = 0, excused_until = NULL,
+        excused_s = excused_time(h) + CASE WHEN w.held_since IS NULL THEN 0 ELSE greatest(
+            extract(epoch FROM now() - greatest(h.excused_until, w.held_since))::float8, 0) END
     FROM wanted w
     WHERE h.tenant_id = $1 AND h.live = $2 AND h.endpoint_id = $3
       AND w.status = 'active' AND w.old_status <> 'active'
@@ -183,7 +185,7 @@ WITH due AS MATERIALIZED (
     WHERE e.id = d.id AND e.status = 'active'
     RETURNING e AS row, d.percent, d.place
 ), warned AS (
-    UPDATE endpoint_health h SET warned = c.percent FROM counted c
+    UPDATE endpoint_health h SET warned = c.percent, warned_at = now() FROM counted c
     WHERE h.endpoint_id = (c.row).id
     RETURNING h AS health, c.row, c.percent, c.place
 ), logged AS (
@@ -199,15 +201,18 @@ FROM warned;
 
 -- name: endpoint_disable_failing
 -- $1 ids of events, as many endpoints at the most: those without a success for five days and with
--- at least 20 failures.
+-- at least 20 failures, whose owner got the last notice a day ago. With few events the 20 may be
+-- full long after the five days, and so the notice is late.
 WITH due AS MATERIALIZED (
     SELECT e.id, row_number() OVER (ORDER BY e.id) AS place
     FROM endpoint_health h JOIN endpoint e ON e.id = h.endpoint_id AND e.status = 'active'
     WHERE h.failures >= 20 AND h.failing_since < now() - interval '5 days'
+      AND h.warned >= 80
+      AND coalesce(h.warned_at, h.failing_since + interval '4 days') < now() - interval '1 day'
     ORDER BY e.id LIMIT cardinality($1::text[])
 ), disabled AS (
-    UPDATE endpoint e SET status = 'disabled', updated_at = now_ms(), version = e.version + 1,
-        status_reason = 'No delivery has succeeded for five days.'
+    UPDATE endpoint e SET status = 'disabled', held_since = now(), updated_at = now_ms(),
+        version = e.version + 1, status_reason = 'No delivery has succeeded for five days.'
     FROM due d WHERE e.id = d.id AND e.status = 'active'
     RETURNING e AS row, d.place
 ), logged AS (

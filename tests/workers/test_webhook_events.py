@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -42,17 +43,17 @@ async def list_events(desk: Desk) -> list[tuple[str, int, dict[str, Any]]]:
     return [(row["type"], row["version"], json.loads(row["data"])) for row in rows]
 
 
-async def fail_for(desk: Desk, hours: float) -> None:
-    """As if nothing had succeeded for so long."""
+async def fail_for(desk: Desk, hours: float, failures: int = 20) -> None:
+    """As if nothing had succeeded for so long, and an hour had gone by since it was last judged."""
     await desk.pool.execute(
-        "UPDATE endpoint_health SET failures = 20, failing_since = now() - $1 * interval '1 hour'",
-        hours,
-    )
+        "UPDATE endpoint_health SET failures = $2, failing_since = now() - $1 * interval '1 hour', "
+        "warned_at = warned_at - interval '1 hour'", hours, failures,
+    )  # fmt: skip
     await judge_failing(desk.pool)
 
 
 async def test_five_days_of_failure_are_announced_twice_before_and_once_after(desk: Desk) -> None:
-    for hours in (59, 61, 62, 97, 98, 121, 122):
+    for hours in range(55, 125):
         await fail_for(desk, hours)
     told = await list_events(desk)
     assert [(kind, version) for kind, version, _ in told] == [
@@ -66,6 +67,25 @@ async def test_five_days_of_failure_are_announced_twice_before_and_once_after(de
     )  # fmt: skip
     assert [data["version"] for _, _, data in told] == [1, 2, 3]
     assert {data["actor"] for _, _, data in told} == {"dispatcher"}
+
+
+@pytest.mark.parametrize("counted_at", [97, 130, 200])
+async def test_one_with_few_events_is_disabled_a_day_after_the_notice_and_no_sooner(
+    desk: Desk, counted_at: int
+) -> None:
+    for hours in range(90, counted_at):
+        await fail_for(desk, hours, failures=19)
+    assert await list_events(desk) == []
+    ends = []
+    for hours in range(counted_at, counted_at + 30):
+        await fail_for(desk, hours)
+        ends.append([kind for kind, _, _ in await list_events(desk)])
+    assert ends[0] == ends[23] == ["webhook.failing"]
+    assert ends[25] == ends[-1] == ["webhook.failing", "webhook.disabled"]
+    notice = (await list_events(desk))[0][2]["webhook"]
+    told = datetime.fromisoformat(notice["disablesAt"]) - datetime.now(UTC)
+    assert timedelta(hours=23) <= told + timedelta(minutes=1)
+    assert told <= timedelta(hours=24)
 
 
 async def test_a_success_in_between_begins_the_count_anew(desk: Desk) -> None:
@@ -127,11 +147,11 @@ async def test_two_dispatchers_that_judge_at_once_tell_it_once(desk: Desk) -> No
     await desk.pool.execute(
         "UPDATE endpoint_health SET failures = 20, failing_since = now() - interval '121 hours'"
     )
-    await asyncio.gather(*(judge_failing(desk.pool) for _ in range(6)))
-    kinds = [kind for kind, _, _ in await list_events(desk)]
-    assert kinds.count("webhook.disabled") == 1
-    assert kinds.count("webhook.failing") <= 1
-    assert [version for _, version, _ in await list_events(desk)] == list(range(1, len(kinds) + 1))
+    for _ in range(2):
+        await asyncio.gather(*(judge_failing(desk.pool) for _ in range(6)))
+        await desk.pool.execute("UPDATE endpoint_health SET warned_at = now() - interval '25 h'")
+    told = [(kind, version) for kind, version, _ in await list_events(desk)]
+    assert told == [("webhook.failing", 1), ("webhook.disabled", 2)]
 
 
 async def test_more_than_fit_in_one_round_are_told_in_the_next(
@@ -170,8 +190,9 @@ async def test_another_webhook_may_subscribe_and_no_lead_hears_of_it(
             "created_at, created_at FROM endpoint WHERE id = $1", desk.id,
         )  # fmt: skip
         await conn.execute(
-            "INSERT INTO endpoint_health (tenant_id, live, endpoint_id, failures, failing_since) "
-            "SELECT tenant_id, live, 'wh_broken', 20, now() - interval '121 hours' "
+            "INSERT INTO endpoint_health (tenant_id, live, endpoint_id, failures, failing_since, "
+            "warned, warned_at) SELECT tenant_id, live, 'wh_broken', 20, "
+            "now() - interval '121 hours', 80, now() - interval '25 hours' "
             "FROM endpoint WHERE id = $1", desk.id,
         )  # fmt: skip
     await judge_failing(desk.pool)
