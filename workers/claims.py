@@ -25,8 +25,12 @@ LEASE_MARGIN_S = 30.0
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """A row of delivery_claim_many: a delivery leased to us. `number` counts its attempts."""
+    """A row of delivery_claim_many: a delivery leased to us. `number` counts its attempts.
 
+    An attempt that begins after `send_by` may outlast the lease.
+    """
+
+    send_by: float
     id: int
     token: int
     endpoint_id: str
@@ -67,11 +71,12 @@ class Claimer:
             allotted = lanes.allot(list(self._due), time.monotonic(), room)
         if not allotted:
             return [], 0
+        send_by = time.monotonic() + LEASE_MARGIN_S  # the lease begins no earlier
         rows = await self._pool.fetch(
             sql.delivery_claim_many, list(allotted), list(allotted.values()), room, LEASE_MARGIN_S,
             self._timeout_ms, yielding,
         )  # fmt: skip
-        claims = [Claim(*row.values()) for row in rows if row["id"] is not None]
+        claims = [Claim(send_by, *row.values()) for row in rows if row["id"] is not None]
         deferred: int = rows[0]["deferred"]
         if not deferred:
             got = Counter(claim.endpoint_id for claim in claims)

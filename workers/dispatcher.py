@@ -127,6 +127,9 @@ class Dispatcher:
 
     async def _fly(self, target: Target, claim: Claim) -> None:
         try:
+            if time.monotonic() > claim.send_by:
+                await self._drop(claim)
+                return
             attempt, verdict = await self._send(target, claim)
             settlement = Settlement(claim.id, claim.token, claim.number, target, attempt, verdict)
             settled = await self._settler.settle(settlement)
@@ -143,6 +146,12 @@ class Dispatcher:
         finally:
             self._yielding -= claim.yields
             self._look_again()
+
+    async def _drop(self, claim: Claim) -> None:
+        """The process stood still since the claim: somebody else may be sending this by now."""
+        self._lanes[claim.endpoint_id].end(claim.token)
+        log.warning("claim.late", delivery_id=claim.id, endpoint_id=claim.endpoint_id)
+        await self._claimer.give_back([claim])
 
     async def _send(self, target: Target, claim: Claim) -> tuple[Attempt, Verdict]:
         """One attempt, with its place in the lane, which the next need not wait to be settled."""

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,6 +15,7 @@ from service.settings import Settings
 from tests.desk import Desk, close, open_desk
 from tests.receiver import Received, Receiver, run_receiver
 from tests.workbench import Workbench
+from workers.claims import Claim
 from workers.dispatcher import Dispatcher
 from workers.slices import Workshop
 from workers.tidying import MAX_LOST_LEASES, reap_leases
@@ -126,6 +128,31 @@ async def test_a_lost_lease_is_taken_back_and_its_late_settlement_is_refused(
     assert await desk.finals() == [final]
     attempts = await desk.pool.fetch("SELECT number, status FROM attempt ORDER BY number")
     assert [tuple(attempt) for attempt in attempts] == [(1, 200), (2, 200)]
+
+
+async def test_a_process_that_stood_still_sends_nothing_it_may_no_longer_have(
+    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.claims.LEASE_MARGIN_S", 0.3)
+    await desk.add(("a", 1))
+    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    claim = dispatcher._claimer.claim
+
+    async def claim_and_stop(*arguments: Any) -> tuple[list[Claim], int]:
+        claimed = await claim(*arguments)
+        time.sleep(0.5)  # noqa: ASYNC251  # as by SIGSTOP
+        return claimed
+
+    monkeypatch.setattr(dispatcher._claimer, "claim", claim_and_stop)
+    assert await dispatcher.once() == 1
+    await asyncio.wait(dispatcher._flights)
+    assert receiver.received == []
+    (row,) = await desk.rows()
+    assert (row["token"], row["attempts"], row["lost"]) == (None, 0, 0)
+    monkeypatch.setattr(dispatcher._claimer, "claim", claim)
+    await desk.drain(dispatcher)
+    await close(dispatcher)
+    assert [received.id for received in receiver.received] == ["evt_a_1"]
 
 
 async def test_what_is_taken_back_keeps_its_place_before_what_came_later(
