@@ -126,14 +126,21 @@ async def change_endpoint(
     endpoint_id: str,
     patch: EndpointPatch,
 ) -> bool:
-    """False if there is no such endpoint. In a transaction."""
+    """False if there is no such endpoint. In a transaction.
+
+    Raises InvalidRequest if `resume` is asked for and nothing is resumed.
+    """
     await conn.execute(sql.fanout_gate_close, tenant_id)
     columns = encode_endpoint_patch(patch, box, make_owner(tenant_id, endpoint_id))
-    found = await conn.fetchval(
+    resumed: bool | None = await conn.fetchval(
         sql.endpoint_update, tenant_id, live, endpoint_id,
         msgspec.json.encode(columns).decode(), find_skip_before(patch.resume),
     )  # fmt: skip
-    return found is not None
+    if resumed is False and patch.resume is not UNSET:
+        message = 'resume goes with "status": "active" for a webhook that is paused or disabled.'
+        fault = Fault("resume", "not_resumed", message)
+        raise InvalidRequest(message, details=[fault])
+    return resumed is not None
 
 
 async def rotate_secret(
@@ -180,4 +187,4 @@ def find_skip_before(resume: str | UnsetType) -> datetime | None:
     """From when on what waits is wanted; None: all of it."""
     if resume is UNSET or resume == "replay":
         return None
-    return datetime.now(UTC) if resume == "skip" else parse_moment(str(resume))
+    return _ALL_THAT_WAITS if resume == "skip" else parse_moment(str(resume))

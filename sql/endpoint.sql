@@ -77,16 +77,21 @@ UPDATE endpoint_health h SET
 FROM locked l WHERE h.endpoint_id = l.endpoint_id;
 
 -- name: endpoint_close_lane
--- $1 endpoint, $2 seconds for which nothing is to be sent to it.
-UPDATE endpoint_health SET closed_until = greatest(closed_until, now() + make_interval(secs => $2))
+-- $1 endpoint, $2 seconds for which nothing is to be sent to it, $3 how many of them cost no delivery
+-- its budget. What was excused before counts once.
+UPDATE endpoint_health SET
+    closed_until = greatest(closed_until, now() + make_interval(secs => $2)),
+    excused_s = excused_s + greatest(
+        $3 - greatest(extract(epoch FROM excused_until - now())::float8, 0), 0),
+    excused_until = greatest(excused_until, now() + make_interval(secs => $3))
 WHERE endpoint_id = $1;
 
 -- name: endpoint_disable
 -- $1 endpoint, $2 why, $3 id of the event that says so. What waits for it is held. No row: it was
 -- not active.
 WITH disabled AS (
-    UPDATE endpoint e SET status = 'disabled', status_reason = $2, updated_at = now_ms(),
-        version = e.version + 1
+    UPDATE endpoint e SET status = 'disabled', status_reason = $2, held_since = now(),
+        updated_at = now_ms(), version = e.version + 1
     WHERE e.id = $1 AND e.status = 'active'
     RETURNING e AS row
 ), logged AS (
@@ -101,7 +106,8 @@ SELECT (row).id FROM disabled;
 -- name: endpoint_update
 -- In a transaction that has closed the gate, see fanout_gate_close.
 -- $1 tenant, $2 mode, $3 id, $4 what changes as JSON under column names, $5 from when on deliveries
--- that wait are still wanted if this makes it active (null: all). No row: there is none.
+-- that wait are still wanted if this makes it active (null: all; never later than now, when all
+-- fan-outs that wrote for it have ended). Whether it did make it active. No row: there is none.
 WITH before AS MATERIALIZED (
     SELECT e AS row FROM endpoint e
     WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 FOR UPDATE
@@ -121,8 +127,13 @@ UPDATE endpoint e SET url = w.url, events = w.events, description = w.descriptio
     status = w.status, status_reason = CASE WHEN w.status = w.old_status THEN e.status_reason END,
     payload = w.payload, retry = w.retry, coalesces = w.coalesces, rate_limit = w.rate_limit,
     timeout_ms = w.timeout_ms, headers = w.headers, header_names = w.header_names,
+    held_since = CASE WHEN w.status <> 'active' THEN coalesce(e.held_since, now()) END,
     skip_before = CASE WHEN w.status = 'active' AND w.old_status <> 'active'
-        THEN coalesce($5::timestamptz, e.skip_before) ELSE e.skip_before END,
+        THEN greatest(e.skip_before,
+            CASE WHEN $5::timestamptz IS NOT NULL THEN least($5, clock_timestamp()) END)
+        ELSE e.skip_before END,
+    recall_after = CASE WHEN w.status = 'active' AND w.old_status <> 'active'
+        THEN now() ELSE e.recall_after END,
     events_since = CASE WHEN w.events = e.events THEN e.events_since ELSE now_ms() END,
     updated_at = greatest(now_ms(), e.updated_at)
 FROM wanted w WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3

@@ -1,10 +1,11 @@
 """An endpoint and its deliveries, for dispatchers that are driven by hand."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import sql
-from service.webhooks import NewEndpoint, create_endpoint, open_box
+from service.webhooks import EventType, NewEndpoint, create_endpoint, open_box
 from tests.factories import make_tenant
 from tests.webhooks import SECRET, wait_until
 from tests.workbench import Workbench
@@ -42,6 +43,12 @@ class Desk:
 
         await wait_until(look, 30)
 
+    async def land(self, dispatcher: Dispatcher) -> None:
+        """Lets it send what is due now, to the end of each attempt."""
+        while await dispatcher.once() or dispatcher._flights:
+            if dispatcher._flights:
+                await asyncio.wait(dispatcher._flights, return_when=asyncio.FIRST_COMPLETED)
+
     async def rows(self) -> list[Any]:
         return await self.pool.fetch(
             "SELECT id, event_id, attempts, lost, token, leased_until, yields, last_error, "
@@ -54,14 +61,21 @@ class Desk:
         )
 
 
-async def open_desk(bench: Workbench, url: str) -> Desk:
+async def open_desk(
+    bench: Workbench,
+    url: str,
+    *,
+    tenant_id: int | None = None,
+    events: Sequence[EventType] = ("lead.updated",),
+) -> Desk:
+    """Of a tenant of its own, unless one is named."""
     async with bench.pool.acquire() as conn, conn.transaction():
-        tenant = await make_tenant(conn)
+        whose = (await make_tenant(conn)).id if tenant_id is None else tenant_id
         made = await create_endpoint(
-            conn, open_box(bench.shop.settings), tenant.id, True,
-            NewEndpoint(url=url, events=["lead.updated"], secret=SECRET),
+            conn, open_box(bench.shop.settings), whose, True,
+            NewEndpoint(url=url, events=list(events), secret=SECRET),
         )  # fmt: skip
-    return Desk(bench.shop, tenant.id, made.id)
+    return Desk(bench.shop, whose, made.id)
 
 
 async def close(*dispatchers: Dispatcher) -> None:

@@ -57,17 +57,17 @@ class Claimer:
         self._listed_at = -math.inf
         self._list_s = 0.0
 
-    async def claim(self, lanes: Lanes, room: int, *, yielding: bool) -> tuple[list[Claim], int]:
+    async def claim(self, lanes: Lanes, room: int, yielding: int) -> tuple[list[Claim], int]:
         """Up to `room` deliveries that their lanes may begin, and how many were put off.
 
-        `yielding`: also what yields to first attempts.
+        `yielding`: how many of them at most may be such as yield to first attempts.
         """
         now = time.monotonic()
         allotted: dict[str, int] = {}
         if now - self._listed_at < BELIEF * self._list_s:
             allotted = lanes.allot(list(self._due), now, room)
         if not allotted:
-            await self._list_due()
+            await self._list_due(lanes)
             allotted = lanes.allot(list(self._due), time.monotonic(), room)
         if not allotted:
             return [], 0
@@ -100,12 +100,14 @@ class Claimer:
             with suppress(*DATABASE_AWAY):  # the leases will run out
                 await self._pool.execute(sql.delivery_give_back_many, ids, tokens)
 
-    async def _list_due(self) -> None:
+    async def _list_due(self, lanes: Lanes) -> None:
         pause_s = self._listed_at + PAUSE * self._list_s - time.monotonic()
         if pause_s > 0:
             await asyncio.sleep(pause_s)
         begun = time.monotonic()
         rows = await self._pool.fetch(sql.lane_list_due, self._part, self._parts, LANES_AT_ONCE)
         self._due = {row["endpoint_id"]: None for row in rows}
+        for endpoint_id in self._due:
+            lanes[endpoint_id].note_open(begun)
         self._listed_at = time.monotonic()
         self._list_s = min(self._listed_at - begun, MAX_LIST_S)

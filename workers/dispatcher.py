@@ -32,7 +32,7 @@ from workers.sender import Attempt, Target, send
 from workers.settling import UNSETTLED, Settlement, Settler
 from workers.slices import Workshop
 from workers.targets import TargetBook
-from workers.tidying import cancel_unwanted, judge_failing, reap_leases, save_health
+from workers.tidying import judge_failing, reap_leases, save_health, sweep
 
 MIN_ROOM = MAX_IN_FLIGHT // 8
 """A busy dispatcher claims for so many free slots at once."""
@@ -74,8 +74,8 @@ class Dispatcher:
         room = MAX_IN_FLIGHT - len(self._flights)
         if room < MIN_ROOM:
             return 0
-        yielding = self._yielding < MAX_YIELDING
-        claims, deferred = await self._claimer.claim(self._lanes, room, yielding=yielding)
+        yielding = max(MAX_YIELDING - self._yielding, 0)
+        claims, deferred = await self._claimer.claim(self._lanes, room, yielding)
         if claims:
             await self._launch(claims)
         return len(claims) + deferred
@@ -85,7 +85,7 @@ class Dispatcher:
         pool = self._shop.pool
         async with self._broom:
             await reap_leases(pool)
-            await cancel_unwanted(pool)
+            await sweep(pool)
             await save_health(pool, self._lanes.take_tallies())
             await judge_failing(pool)
 
@@ -200,7 +200,9 @@ class Dispatcher:
             pause_s = max(pause_s, opened_s)
         if pause_s:
             lane.close(now + pause_s)
-            await self._shop.pool.execute(sql.endpoint_close_lane, target.id, pause_s)
+            closing = target.id, pause_s, verdict.pause_lane_s  # an open breaker is not excused
+            await self._shop.pool.execute(sql.endpoint_close_lane, *closing)
+            lane.note_saved(now + pause_s, time.monotonic())
 
     async def _land(self) -> None:
         flights = list(self._flights)

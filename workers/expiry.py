@@ -36,6 +36,8 @@ async def _expire_of_one(pool: Pool, row: Record) -> int:
             if batch is None:
                 raise LookupError("an aggregate gives a row")
             found.append(batch)
+            leads = batch["leads"] or []
+            await conn.execute(sql.delivery_call_heads, [row["id"]] * len(leads), leads)
         count: int = sum(batch["count"] for batch in found)
         if not count:
             return 0

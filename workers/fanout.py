@@ -15,6 +15,7 @@ from service.db import Connection
 from service.log import Event, encode_envelope
 from workers.reader import Reader
 from workers.slices import Workshop
+from workers.tidying import call_heads
 
 
 class Wanting(msgspec.Struct, frozen=True):
@@ -64,7 +65,7 @@ class Fanout(Reader):
         ]
         if updates:
             columns = [list(column) for column in zip(*updates, strict=True)]
-            await conn.execute(sql.delivery_supersede_many, *columns)
+            await call_heads(conn, await conn.fetch(sql.delivery_supersede_many, *columns))
 
     async def after_commit(self, _: list[Event]) -> None:
         """Wakes the dispatchers, wherever they run."""

@@ -4,6 +4,7 @@ Its window bounds the requests in flight, its breaker stops them where they are 
 tokens hold them to the rate that the endpoint's owner has set. Times are monotonic seconds.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ class Lane:
     window: float = FIRST_WINDOW
     begun: dict[int, float] = field(default_factory=dict)
     closed_until: float = 0.0
+    saved_at: float = math.inf
+    """Since when the database knows of `closed_until`."""
     proven: bool = False
     trips: int = 0
     """How often the breaker has opened since the last success; above 0 it is half-open."""
@@ -97,7 +100,18 @@ class Lane:
 
     def close(self, until: float) -> None:
         """Nothing begins before then."""
-        self.closed_until = max(self.closed_until, until)
+        if until > self.closed_until:
+            self.closed_until, self.saved_at = until, math.inf
+
+    def note_saved(self, until: float, now: float) -> None:
+        """The database knows that it is closed until then."""
+        if until >= self.closed_until:
+            self.saved_at = now
+
+    def note_open(self, asked_at: float) -> None:
+        """The database, asked then, says that it is not closed: its owner has opened it."""
+        if self.saved_at < asked_at < self.closed_until:
+            self.closed_until, self.trips, self.streak = 0.0, 0, 0
 
     def count_free(self, now: float) -> int:
         """How many more requests may begin."""

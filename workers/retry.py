@@ -1,7 +1,8 @@
 """What follows from an answer, or from none: done, again later, or never (pure).
 
 The budget of retries is time, not a number: an endpoint that asks for patience (429, 503 with
-Retry-After) does not use it up.
+Retry-After) does not use it up, nor does one that is paused or disabled; see
+sql/migrations/0130_webhook_budget.sql.
 """
 
 import math
@@ -17,6 +18,8 @@ MINUTE_S, HOUR_S = 60.0, 3600.0
 MIN_PAUSE_S, MAX_PAUSE_S = 1.0, 6 * HOUR_S
 """What a Retry-After may ask for."""
 JITTER, MIN_JITTER_S = 0.25, 2.0
+MAX_FREE_RETRIES = 1000
+"""So often a delivery may be asked to wait; then it counts as any failure does, and so ends."""
 THROTTLED = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 FINAL_ERRORS = frozenset({"blocked_address", "invalid_url"})
 """No retry mends these; they are shown, and the endpoint's owner must act."""
@@ -58,8 +61,9 @@ class Verdict(msgspec.Struct, frozen=True):
     outcome: Literal["delivered", "failed", "retry"]
     due_in_s: float = 0.0
     budget_s: float = 0.0
-    """Seconds from now until the budget is used up; only with `retry`."""
+    """Seconds that are left of the budget; only with `retry`."""
     pause_lane_s: float = 0.0
+    """Costs no delivery of the lane its budget."""
     disable: str | None = None
     """Why the endpoint gets nothing more until its owner enables it."""
 
@@ -76,13 +80,14 @@ def judge(
         return Verdict("retry", budget_s=left_s, disable=reason)
     if answer.error in FINAL_ERRORS or answer.control == "abort-message":
         return Verdict("failed")
-    if answer.status in THROTTLED:
-        pause_s = parse_retry_after(answer.retry_after, now)
-        if pause_s is not None:
-            return Verdict("retry", pause_s, left_s + pause_s, pause_lane_s=pause_s)
+    asked_s = parse_retry_after(answer.retry_after, now) if answer.status in THROTTLED else None
+    pause_s = asked_s or 0.0
+    if asked_s is not None and attempts <= MAX_FREE_RETRIES:
+        return Verdict("retry", pause_s, left_s, pause_lane_s=pause_s)
     if left_s <= 0:
-        return Verdict("failed")
-    return Verdict("retry", min(_find_delay(profile, attempts), left_s), left_s)
+        return Verdict("failed", pause_lane_s=pause_s)
+    due_in_s = min(_find_delay(profile, attempts), left_s)
+    return Verdict("retry", due_in_s, left_s, pause_lane_s=pause_s)
 
 
 def parse_retry_after(text: str | None, now: datetime) -> float | None:

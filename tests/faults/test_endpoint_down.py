@@ -4,7 +4,6 @@ The hour is not waited for: pass_time moves every time that is compared with the
 tables and in the dispatcher's lanes alike, which is the same to all who compare.
 """
 
-import asyncio
 import socket
 import time
 
@@ -37,6 +36,7 @@ async def pass_time(desk: Desk, dispatcher: Dispatcher, seconds: float) -> None:
     )
     await desk.pool.execute(
         "UPDATE endpoint_health SET closed_until = closed_until - $1 * interval '1 second', "
+        "excused_until = excused_until - $1 * interval '1 second', "
         "failing_since = failing_since - $1 * interval '1 second', "
         "last_success_at = last_success_at - $1 * interval '1 second'",
         seconds,
@@ -45,13 +45,6 @@ async def pass_time(desk: Desk, dispatcher: Dispatcher, seconds: float) -> None:
         lane.closed_until -= seconds
         lane.span_end -= seconds
         lane.tokens_at -= seconds
-
-
-async def work_until_idle(dispatcher: Dispatcher) -> None:
-    """Until there is nothing that may be sent now."""
-    while await dispatcher.once() or dispatcher._flights:
-        if dispatcher._flights:
-            await asyncio.wait(dispatcher._flights, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def find_wait_s(desk: Desk, dispatcher: Dispatcher) -> float:
@@ -104,7 +97,7 @@ async def stay_down(desk: Desk, dispatcher: Dispatcher, say: Say) -> int:
     """An hour of refused connections; how many there were."""
     passed_s = 0.0
     while passed_s < HOUR_S:
-        await work_until_idle(dispatcher)
+        await desk.land(dispatcher)
         await dispatcher.tidy()
         step_s = min(await find_wait_s(desk, dispatcher), HOUR_S - passed_s) + 0.05
         await pass_time(desk, dispatcher, step_s)
@@ -118,5 +111,5 @@ async def drain(desk: Desk, dispatcher: Dispatcher, ledger: Ledger, say: Say) ->
     """Until all is delivered; where nothing may be sent yet, time goes on."""
     while await desk.pool.fetchval("SELECT EXISTS (SELECT FROM delivery)"):
         await pass_time(desk, dispatcher, await find_wait_s(desk, dispatcher))
-        await work_until_idle(dispatcher)
+        await desk.land(dispatcher)
         say(f"{len(ledger.accepted):,} accepted")

@@ -76,6 +76,18 @@ async def test_events_for_which_something_waits_outlive_their_week_and_are_sent(
     assert not await exists(desk.pool, waiting)
 
 
+async def test_what_was_put_off_behind_an_expired_delivery_may_go(desk: Desk) -> None:
+    await add_old(desk, HOLD_DAYS + 8, ("a", 1))
+    await desk.add(("a", 2), ("a", 3))
+    await desk.pool.execute(
+        "UPDATE delivery SET due_at = now() + interval '8 hours', "
+        "attempts = CASE version WHEN 1 THEN 3 ELSE 0 END"
+    )
+    assert await expire_held(desk.pool, HOLD_DAYS) == 1
+    due = await desk.pool.fetch("SELECT event_id FROM delivery WHERE due_at <= now()")
+    assert [row["event_id"] for row in due] == ["evt_a_2"]
+
+
 async def test_what_waits_too_long_is_given_up_and_log_metric_and_reckoning_say_so(
     desk: Desk,
 ) -> None:

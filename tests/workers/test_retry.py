@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.retry import HOUR_S, PROFILES, Answer, judge, parse_retry_after
+from workers.retry import HOUR_S, MAX_FREE_RETRIES, PROFILES, Answer, judge, parse_retry_after
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 STANDARD = PROFILES["standard"]
@@ -51,7 +51,26 @@ def test_jitter_adds_up_to_a_quarter_and_never_takes_away(attempts: int) -> None
 def test_retry_after_pauses_the_lane_and_leaves_the_budget_as_it_was(status: int) -> None:
     verdict = judge(Answer(status, "status", "120"), STANDARD, 3, 1000.0, NOW)
     assert (verdict.outcome, verdict.due_in_s, verdict.pause_lane_s) == ("retry", 120.0, 120.0)
-    assert verdict.budget_s - verdict.due_in_s == 1000.0
+    assert verdict.budget_s == 1000.0
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_receiver_that_asks_for_patience_for_ever_gets_an_end(profile: str) -> None:
+    elapsed, attempts, left = 0.0, 1, None
+    while True:
+        answer = Answer(429, "status", "0")
+        verdict = judge(answer, PROFILES[profile], attempts, left, NOW)
+        assert verdict.pause_lane_s == 1.0
+        if verdict.outcome == "failed":
+            break
+        if attempts <= MAX_FREE_RETRIES:
+            assert (verdict.due_in_s, verdict.budget_s) == (1.0, PROFILES[profile].budget_s)
+        else:
+            elapsed += verdict.due_in_s
+            left = verdict.budget_s - verdict.due_in_s
+        attempts += 1
+    assert elapsed == pytest.approx(PROFILES[profile].budget_s)
+    assert MAX_FREE_RETRIES + 3 < attempts < MAX_FREE_RETRIES + 15
 
 
 def test_retry_after_means_nothing_with_another_status() -> None:

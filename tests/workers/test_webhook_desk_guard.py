@@ -97,6 +97,9 @@ async def test_a_second_replay_waits_for_the_first(house: House, pool: Pool) -> 
         ({"headers": {f"X-{n}": "1" for n in range(21)}}, 400, "headers"),
         ({"status": "active", "resume": "never"}, 400, "resume"),
         ({"status": "active", "resume": "2999-01-01"}, 422, "resume"),
+        ({"status": "active", "resume": "skip"}, 400, "resume"),  # it is active
+        ({"status": "paused", "resume": "replay"}, 400, "resume"),
+        ({"resume": "2026-01-01", "description": "new"}, 400, "resume"),
         ({"colour": 1}, 400, "colour"),
     ],
 )
