@@ -25,7 +25,7 @@ from service.secretbox import make_box
 from service.wakeups import Topic
 from workers.claims import Claim, Claimer
 from workers.connections import Connections
-from workers.lane import MAX_IN_FLIGHT, MAX_YIELDING, Lanes
+from workers.lane import MAX_YIELDING, ORDINARY, Lanes, find_bulk, find_limit
 from workers.payload import make_thin
 from workers.retry import PROFILES, Answer, Verdict, judge
 from workers.sender import Attempt, Target, send
@@ -34,8 +34,6 @@ from workers.slices import Workshop
 from workers.targets import TargetBook
 from workers.tidying import judge_failing, reap_leases, save_health, sweep
 
-MIN_ROOM = MAX_IN_FLIGHT // 8
-"""A busy dispatcher claims for so many free slots at once."""
 TIDY_S = 1.0
 CLOSE_S = 6.0
 UNREADABLE_PAUSE_S = 10.0
@@ -55,6 +53,8 @@ class Dispatcher:
         self._lanes = Lanes()
         self._flights: dict[asyncio.Task[None], Claim] = {}
         self._yielding = 0
+        self._most = ORDINARY
+        """In flight before a place that comes free is worth a claim."""
         self._settler = Settler(shop.pool)
         self._connections = Connections(private=shop.settings.webhook_allow_private)
         self._claimer = Claimer(shop.pool, part, parts, shop.settings.webhook_timeout_s)
@@ -71,8 +71,10 @@ class Dispatcher:
     async def once(self) -> int:
         """Starts what is due and fits; the number started or put off behind their leads."""
         self._tidy_meanwhile()
-        room = MAX_IN_FLIGHT - len(self._flights)
-        if room < MIN_ROOM:
+        stuck = self._lanes.count_stuck(time.monotonic())
+        room = find_limit(stuck) - len(self._flights)
+        self._most = find_limit(stuck) - find_bulk(stuck)
+        if len(self._flights) > self._most:
             return 0
         yielding = max(MAX_YIELDING - self._yielding, 0)
         claims, deferred = await self._claimer.claim(self._lanes, room, yielding)
@@ -165,7 +167,7 @@ class Dispatcher:
 
     def _look_again(self) -> None:
         """A place has come free, perhaps for one that waits."""
-        if self._claimer.has_more() and len(self._flights) - 1 <= MAX_IN_FLIGHT - MIN_ROOM:
+        if self._claimer.has_more() and len(self._flights) - 1 <= self._most:
             self._shop.wakeups.wake_here("delivery")
 
     async def _attempt(self, target: Target, claim: Claim) -> tuple[Attempt, Verdict]:
@@ -181,17 +183,18 @@ class Dispatcher:
     async def _follow(self, target: Target, attempt: Attempt, verdict: Verdict) -> None:
         """What an answer means for the lane; in the database before the delivery is due again."""
         lane, now = self._lanes[target.id], time.monotonic()
-        pause_s = verdict.pause_lane_s
+        pause_s, took_s = verdict.pause_lane_s, attempt.total_ms / 1000
         if verdict.disable is not None:
             whose = target.id, verdict.disable, make_id("evt")
             if await self._shop.pool.fetchval(sql.endpoint_disable, *whose):
                 log.warning("endpoint.disabled", endpoint_id=target.id, reason=verdict.disable)
         elif attempt.error is None:
-            lane.note_success(now)
+            lane.note_success(now, took_s)
         else:
             status = attempt.status or SERVER_ERROR
             opened_s = lane.note_failure(
                 now,
+                took_s,
                 unreachable=attempt.status is None,
                 crowded=status == TOO_MANY or status >= SERVER_ERROR,
             )

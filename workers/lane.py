@@ -6,26 +6,44 @@ tokens hold them to the rate that the endpoint's owner has set. Times are monoto
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 FIRST_WINDOW = 8.0
 MIN_WINDOW, MAX_WINDOW = 1.0, 32.0
 GROWTH = 1 / 50
 """Fifty successes under a full window widen it by one; below the first window, one does."""
-SLOW_S = 2.0
+DOUBT_S, SLOW_S = 0.3, 1.0
+"""Who takes longer to answer is doubtful, then slow."""
 TRIP_STREAK = 5
 """So many connections in a row that came to nothing open the breaker."""
 TRIP_COUNT, TRIP_SHARE, TRIP_SPAN_S = 10, 0.7, 60.0
 """Or this share of failures among so many answers within the span."""
 FIRST_PAUSE_S, MAX_PAUSE_S = 15.0, 600.0
 
-MAX_IN_FLIGHT = 400
+ORDINARY, RESERVE = 400, 100
+"""Slots. As many of the reserve as are stuck are open, to quick lanes only: so whatever begins to
+hang at once, those that go on find slots as soon as it is noticed, after DOUBT_S."""
+RESERVE_EACH = 8
+"""A lane with so many requests in flight gets none of the reserve."""
+MAX_IN_FLIGHT = ORDINARY + RESERVE
 MAX_DOUBTFUL = 200
-"""Requests in flight to slow lanes and those that have not answered well yet."""
+"""Requests in flight to slow lanes, doubtful ones and those that have not answered well yet."""
 MAX_SLOW = 100
 MAX_YIELDING = 280
-"""Retries and replays in flight; the rest of all slots is for first attempts."""
+"""Retries and replays in flight; the rest of the ordinary slots is for first attempts."""
+BULK = 8
+"""A busy dispatcher claims for an eighth of the slots at once."""
+
+
+def find_limit(stuck: int) -> int:
+    """How many requests may be in flight if so many are stuck."""
+    return ORDINARY + min(stuck, RESERVE)
+
+
+def find_bulk(stuck: int) -> int:
+    """How many of them must be free before it is worth while to claim."""
+    return max(min(ORDINARY, MAX_IN_FLIGHT - stuck) // BULK, 1)
 
 
 @dataclass(slots=True)
@@ -37,6 +55,8 @@ class Lane:
     closed_until: float = 0.0
     saved_at: float = math.inf
     """Since when the database knows of `closed_until`."""
+    took_s: float = SLOW_S
+    """How long the last answer took. None, or none yet, is never quick."""
     proven: bool = False
     trips: int = 0
     """How often the breaker has opened since the last success; above 0 it is half-open."""
@@ -67,17 +87,18 @@ class Lane:
         """It is settled."""
         del self.begun[token]
 
-    def note_success(self, now: float) -> None:
+    def note_success(self, now: float, took_s: float) -> None:
         """2xx: closes the breaker, widens the window."""
         self._roll(now)
         self.good += 1
+        self.took_s = took_s
         self.succeeded, self.failed, self.proven = True, 0, True
         self.trips = self.streak = 0
         if len(self.begun) >= int(self.window):
             step = 1.0 if self.window < FIRST_WINDOW else GROWTH
             self.window = min(self.window + step, MAX_WINDOW)
 
-    def note_failure(self, now: float, *, unreachable: bool, crowded: bool) -> float:
+    def note_failure(self, now: float, took_s: float, *, unreachable: bool, crowded: bool) -> float:
         """Anything else; the seconds for which the breaker opens now, 0 if it does not.
 
         `unreachable`: no answer; `crowded`: it asks for fewer requests at once.
@@ -86,6 +107,7 @@ class Lane:
         self.bad += 1
         self.failed += 1
         self.streak = self.streak + 1 if unreachable else 0
+        self.took_s = max(self.took_s, took_s, SLOW_S if unreachable else 0.0)
         if crowded:
             self.window = max(self.window / 2, MIN_WINDOW)
         answers = self.good + self.bad
@@ -124,13 +146,50 @@ class Lane:
         self.tokens, self.tokens_at = min(self.tokens + earned, float(self.rate_limit)), now
         return min(free, max(int(self.tokens), 0))
 
+    def find_age(self, now: float) -> float:
+        """For how long the oldest request has been open, 0 if none is."""
+        return now - next(iter(self.begun.values())) if self.begun else 0.0
+
     def is_slow(self, now: float) -> bool:
-        """Whether a request has been open for long."""
-        return bool(self.begun) and now - next(iter(self.begun.values())) > SLOW_S
+        """Whether a request has been open for long, or the last one was."""
+        return max(self.find_age(now), self.took_s) > SLOW_S
+
+    def is_quick(self, now: float) -> bool:
+        """Whether it answers well and soon, as far as we know."""
+        return self.proven and max(self.find_age(now), self.took_s) <= DOUBT_S
 
     def _roll(self, now: float) -> None:
         if now > self.span_end:
             self.good, self.bad, self.span_end = 0, 0, now + TRIP_SPAN_S
+
+
+class Slots:
+    """Which slots are free for which lanes, at a moment."""
+
+    def __init__(self, lanes: Iterable[Lane], now: float) -> None:
+        self._now = now
+        self._ordinary, stuck = ORDINARY, 0
+        self._doubtful, self._slow = MAX_DOUBTFUL, MAX_SLOW
+        for lane in lanes:
+            if lane.begun:
+                self.take(lane, len(lane.begun))
+                stuck += len(lane.begun) if lane.find_age(now) > DOUBT_S else 0
+        self._reserve = min(stuck, RESERVE)
+
+    def count_for(self, lane: Lane) -> int:
+        """How many this lane may have; below 1: none."""
+        if lane.is_quick(self._now):
+            spare = min(self._ordinary + self._reserve, RESERVE_EACH - len(lane.begun))
+            return max(self._ordinary, spare)
+        bound = min(self._ordinary, self._doubtful)
+        return min(bound, self._slow) if lane.is_slow(self._now) else bound
+
+    def take(self, lane: Lane, count: int) -> None:
+        """The lane has taken so many."""
+        self._ordinary -= count
+        if not lane.is_quick(self._now):
+            self._doubtful -= count
+            self._slow -= count if lane.is_slow(self._now) else 0
 
 
 class Lanes(defaultdict[str, Lane]):
@@ -139,34 +198,30 @@ class Lanes(defaultdict[str, Lane]):
     def __init__(self) -> None:
         super().__init__(Lane)
 
+    def count_stuck(self, now: float) -> int:
+        """Requests in flight in lanes of which one has been open for longer than it should."""
+        return sum(
+            len(lane.begun) for lane in self.values() if lane.begun and lane.find_age(now) > DOUBT_S
+        )
+
     def allot(self, due: Sequence[str], now: float, room: int) -> dict[str, int]:
         """How many more requests each of the due lanes may begin; those that may none are left out.
 
-        Slow lanes share a bounded part of all slots, and so do they and the unproven ones, so that
+        Slow lanes share a bounded part of all slots, and so do they and the doubtful ones, so that
         no number of broken endpoints delays the others.
         """
-        slow = {i for i, lane in self.items() if lane.is_slow(now)}
-        in_slow = sum(len(self[i].begun) for i in slow)
-        in_doubt = in_slow + sum(
-            len(lane.begun) for i, lane in self.items() if not lane.proven and i not in slow
-        )
-        for_doubtful = max(MAX_DOUBTFUL - in_doubt, 0)
-        for_slow = max(MAX_SLOW - in_slow, 0)
+        slots = Slots(self.values(), now)
         # Where many lanes are due each gets little at a time: the same few connections serve it.
-        fair = max(2 * MAX_IN_FLIGHT // max(len(due), 1), 1)
+        fair = max(2 * ORDINARY // max(len(due), 1), 1)
         allotted: dict[str, int] = {}
         for i in due:
             lane = self[i]
-            bound = min(room, fair - len(lane.begun))
-            if not lane.proven or i in slow:
-                bound = min(bound, for_doubtful, for_slow if i in slow else room)
+            bound = min(room, fair - len(lane.begun), slots.count_for(lane))
             share = min(lane.count_free(now), bound)
-            if share <= 0:
-                continue
-            allotted[i] = share
-            room -= share
-            for_doubtful -= share if not lane.proven or i in slow else 0
-            for_slow -= share if i in slow else 0
+            if share > 0:
+                allotted[i] = share
+                room -= share
+                slots.take(lane, share)
         return allotted
 
     def take_tallies(self) -> list[tuple[str, bool, int, int]]:
