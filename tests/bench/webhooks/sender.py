@@ -1,6 +1,7 @@
-"""One dispatcher in a process of its own, until it is killed."""
+"""One dispatcher in a process of its own, until it is killed; arguments: its part, of how many."""
 
 import os
+import sys
 
 import uvloop
 from redis.asyncio import Redis
@@ -13,14 +14,14 @@ from workers.dispatcher import Dispatcher
 from workers.slices import Workshop
 
 
-async def main() -> None:
+async def main(part: int = 0, parts: int = 1) -> None:
     settings = load_settings(os.environ)
     set_up_logging(settings)
     redis = Redis.from_url(settings.require_redis_url())
     wakeups = Wakeups(redis)
     async with await create_pool(settings, "bench") as pool, wakeups.running(listening=True):
         shop = Workshop(settings, pool, redis, wakeups, f"bench/{os.getpid()}")
-        dispatcher = Dispatcher(shop, "dispatcher/0")
+        dispatcher = Dispatcher(shop, f"dispatcher/{part}", part, parts)
         async with wakeups.listen("delivery") as alarm:
             print("ready", flush=True)  # noqa: T201
             while True:
@@ -29,4 +30,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(*map(int, sys.argv[1:])))
