@@ -179,18 +179,17 @@ RETURNING iso_ms((SELECT max(a.expires_at) FROM aged a)) AS previous_expires_at;
 
 -- name: endpoint_warn_failing
 -- $1 ids of events, as many endpoints at the most. Endpoints without a success for half, and again
--- for four fifths, of the five days after which endpoint_disable_failing ends it.
-WITH due AS MATERIALIZED (
-    SELECT e.id, w.percent, row_number() OVER (ORDER BY e.id) AS place
-    FROM (
-        SELECT h.endpoint_id, max(t.percent) AS percent
-        FROM endpoint_health h
-        JOIN (VALUES (50, interval '60 hours'), (80, interval '96 hours')) AS t (percent, span)
-            ON h.failing_since < now() - t.span
-        WHERE h.failures >= 20 AND h.warned < t.percent
-        GROUP BY h.endpoint_id
-    ) AS w JOIN endpoint e ON e.id = w.endpoint_id AND e.status = 'active'
-    ORDER BY e.id LIMIT cardinality($1::text[])
+-- for four fifths, of the five days after which endpoint_disable_failing ends it. Of two that look at
+-- the same time one tells.
+WITH late AS MATERIALIZED (
+    SELECT h.endpoint_id AS id,
+        CASE WHEN h.failing_since < now() - interval '96 hours' THEN 80 ELSE 50 END AS percent
+    FROM endpoint_health h JOIN endpoint e ON e.id = h.endpoint_id AND e.status = 'active'
+    WHERE h.failures >= 20 AND h.failing_since < now() - interval '60 hours'
+      AND h.warned < CASE WHEN h.failing_since < now() - interval '96 hours' THEN 80 ELSE 50 END
+    ORDER BY h.endpoint_id LIMIT cardinality($1::text[]) FOR UPDATE SKIP LOCKED
+), due AS (
+    SELECT l.id, l.percent, row_number() OVER (ORDER BY l.id) AS place FROM late l
 ), counted AS (
     UPDATE endpoint e SET version = e.version + 1 FROM due d
     WHERE e.id = d.id AND e.status = 'active'
