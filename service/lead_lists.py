@@ -206,13 +206,14 @@ def choose_finder(query: ListQuery) -> tuple[Finder, Filter] | None:
 def _is_ambiguous(query: ListQuery) -> bool:
     """Whether what the index knows of the parameters could also be that of others.
 
-    Of a field it has `name=value`, of a long value the beginning, and for U+0001 it has U+0002.
+    Of a field it has `name=value`, of a long value the beginning (as long as it keeps, a value may
+    be the beginning of others), and for U+0001 it has U+0002.
     """
     fields = query.custom_fields
     parameters = (query.tag or "", query.assigned_to or "", *fields, *fields.values())
     return (
         any("=" in part for part in (*fields, *fields.values()))
-        or any(len(value) > KEY_LENGTH for value in fields.values())
+        or any(len(value) >= KEY_LENGTH for value in fields.values())
         or any("\1" in part or "\2" in part for part in parameters)
     )
 

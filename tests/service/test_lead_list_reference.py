@@ -29,7 +29,8 @@ ASSIGNEES = (None, "user_1", "o'hara", "a\\b")
 LONG = "x" * 64
 FIELDS: tuple[dict[str, Any], ...] = (
     {}, {"plan": "pro"}, {"plan": "free", "size": 3}, {"plan": LONG + "1"}, {"plan": LONG + "2"},
-    {"plan": "b=c"}, {"plan=b": "c"}, {"vip": True, "plan": None}, {"it's": "o'k\\"},
+    {"plan": LONG}, {"plan": "b=c"}, {"plan=b": "c"}, {"vip": True, "plan": None},
+    {"it's": "o'k\\"},
 )  # fmt: skip
 SORTS = {"createdAt": "created_at", "updatedAt": "updated_at", "score": "score"}
 ORDERS = tuple(f"sortBy={by}&sortOrder={order}" for by, order in product(SORTS, ("asc", "desc")))
@@ -39,7 +40,8 @@ FILTERS = (
     "createdAfter=2026-05-02&createdBefore=2026-05-05", "updatedAfter=2026-05-04",
     "updatedBefore=2026-05-06", *(f"tag={quote(tag)}" for tag in TAGS), "assignedTo=user_1",
     "assignedTo=o%27hara", "assignedTo=a%5Cb", "email=lead7@x.io", "email=nobody@x.io",
-    "customFields[plan]=pro", "customFields[plan]=" + LONG + "1", "customFields[plan]=b%3Dc",
+    "customFields[plan]=pro", "customFields[plan]=" + LONG, "customFields[plan]=" + LONG + "1",
+    "customFields[plan]=b%3Dc",
     "customFields[plan%3Db]=c", "customFields[it%27s]=o%27k%5C", "customFields[vip]=true",
     "customFields[plan]=free&customFields[size]=3", "tag=none", "minScore=100",
 )  # fmt: skip
