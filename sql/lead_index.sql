@@ -22,6 +22,10 @@ UPDATE lead_word_sweep SET (tenant_id, live, word) = ($1, $2, $3);
 SELECT tenant_id, live FROM lead_count
 ORDER BY (tenant_id, live) > ($1, $2) DESC, tenant_id, live LIMIT 1;
 
+-- name: lead_count_merge
+-- $1 how many at most. Merges counters that writers made when all slots were taken; how many.
+SELECT lead_count_merge($1);
+
 -- name: lead_count_reconcile
 -- $1 tenant, $2 mode. Counts the leads anew and adds what the counters lack. Both are seen in one
 -- snapshot and the difference is added to a slot of its own, so writers go on meanwhile. The rows

@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import product
 from typing import Any
 
@@ -13,6 +15,8 @@ from service.kinds import SOURCES, STATUSES, list_kinds
 from tests.factories import make_lead, make_tenant
 
 WRITERS = 8
+LAST_SLOT = 63
+"""The last of the usual ones."""
 _COUNTED = """
 SELECT status, source, count(*) AS n FROM lead WHERE tenant_id = $1 AND live GROUP BY 1, 2
 """
@@ -101,6 +105,63 @@ async def test_a_waiting_writer_does_not_hold_up_another(committed: Pool, tenant
             await make_lead(second, tenant_id)
         await transaction.commit()
     assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 2}
+
+
+_SLOTS = "SELECT DISTINCT slot FROM lead_count WHERE tenant_id = $1 ORDER BY slot"
+
+
+async def list_slots(pool: Pool, tenant_id: int) -> list[int]:
+    return [row["slot"] for row in await pool.fetch(_SLOTS, tenant_id)]
+
+
+@asynccontextmanager
+async def hold_all_slots(pool: Pool) -> AsyncIterator[None]:
+    """As 64 writers at work do."""
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute(
+            "SELECT pg_try_advisory_xact_lock(1818583396, n) FROM generate_series(0, $1::int) AS n",
+            LAST_SLOT,
+        )
+        yield
+
+
+async def test_surplus_slots_are_merged_once_their_writers_are_done(
+    committed: Pool, tenant_id: int
+) -> None:
+    async with committed.acquire() as busy, committed.acquire() as done:
+        async with hold_all_slots(committed):
+            await make_lead(done, tenant_id)
+            transaction = busy.transaction()
+            await transaction.start()
+            await make_lead(busy, tenant_id, status="lost")
+            assert await committed.fetchval(sql.lead_count_merge, 100) == 0  # no slot to merge into
+        assert min(await list_slots(committed, tenant_id)) > LAST_SLOT
+        assert await committed.fetchval(sql.lead_count_merge, 100) == 1
+        assert await list_slots(committed, tenant_id) == [0]
+        await make_lead(busy, tenant_id)
+        await transaction.commit()
+    assert len(await list_slots(committed, tenant_id)) == 2
+    assert await committed.fetchval(sql.lead_count_merge, 100) == 1
+    assert await list_slots(committed, tenant_id) == [0]
+    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 2, ("lost", "api"): 1}
+    assert await committed.fetch(sql.lead_count_reconcile, tenant_id, True) == []
+
+
+async def test_nobody_waits_while_surplus_slots_are_merged(committed: Pool, tenant_id: int) -> None:
+    async with committed.acquire() as writer, committed.acquire() as merger:
+        async with hold_all_slots(committed):
+            await make_lead(writer, tenant_id)
+        transaction = merger.transaction()
+        await transaction.start()
+        assert await merger.fetchval(sql.lead_count_merge, 100) == 1
+        async with asyncio.timeout(5):
+            await make_lead(writer, tenant_id)
+            async with hold_all_slots(committed):  # and so its own, which is being merged
+                await make_lead(writer, tenant_id)
+        await transaction.commit()
+    await committed.fetchval(sql.lead_count_merge, 100)
+    assert max(await list_slots(committed, tenant_id)) <= LAST_SLOT
+    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 3}
 
 
 async def test_reconciling_corrects_what_is_wrong_and_nothing_else(

@@ -92,3 +92,12 @@ async def test_pending_entries_are_sorted_in(bench: Workbench) -> None:
     await make_lead(bench.pool, tenant.id, name="Anna")
     await Indexer(bench.shop).once()
     assert await bench.pool.fetchval("SELECT lead_search_settle()") == 0
+
+
+async def test_counters_of_surplus_slots_are_merged(bench: Workbench) -> None:
+    tenant_id = bench.who.tenant_id
+    await make_lead(bench.pool, tenant_id)
+    await bench.pool.execute("UPDATE lead_count SET slot = 4711 WHERE tenant_id = $1", tenant_id)
+    await sweep(bench, turns=1)
+    slots = await bench.pool.fetch("SELECT slot, n FROM lead_count WHERE tenant_id = $1", tenant_id)
+    assert [(row["slot"], row["n"]) for row in slots] == [(0, 1)]
