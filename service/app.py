@@ -43,9 +43,9 @@ from service.handlers import (
 from service.http import Operation, Resource, State
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.launch import bind_to_parent
-from service.lead_lists import ListQuery
 from service.leads import HOLD_S, LeadStore
 from service.limits.limiter import Limiter
+from service.list_query import ListQuery
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.openapi import make_document

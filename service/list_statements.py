@@ -2,7 +2,8 @@
 
 A list in the order of an index is read along it (`walk`). Other filters are looked up by the index
 of one of them and sorted (`gather`), and where they match many, the order is followed until the
-page is full (`browse`). All statements there can be are few and known, and a test prepares each.
+page is full (`browse`). `count` helps to tell which index. All statements there can be are few and
+known, and a test prepares each.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from functools import cache
 from itertools import product
 from typing import Literal, get_args
 
-from sql.compose import Statement, compose
+from sql.compose import Statement, compose, fill_part
 
 Column = Literal["created_at", "updated_at", "score"]
 Order = Literal["asc", "desc"]
@@ -34,9 +35,12 @@ FINDERS: tuple[tuple[Finder, Filter], ...] = (
 
 @cache
 def make_walk(
-    column: Column, order: Order, *, by_status: bool, by_source: bool, counted: bool
+    column: Column, order: Order, *, by_status: bool, by_source: bool, counted: bool, deep: bool
 ) -> Statement:
-    """Along the index of a sort. `counted`: a range of it is asked for, so no counter knows."""
+    """Along the index of a sort. `counted`: a range of it is asked for, so no counter knows.
+
+    `deep`: from its nearer end.
+    """
     sources: dict[tuple[bool, bool], Source] = {
         (False, False): "lead_list_any",
         (True, False): "lead_list_one_status",
@@ -47,10 +51,17 @@ def make_walk(
         **_describe_order(column, order),
         "source": sources[by_status, by_source],
         "total": "lead_list_total_counted" if counted else "lead_list_total_kept",
+        "reach": "lead_list_reach_ahead",
     }
     if not (by_status or by_source):
         words["lead_list_and_kind"] = ""
-    return compose("lead_list_walk", words)
+    if not deep:
+        return compose("lead_list_walk", words)
+    turned = {"direction": words["backward"], "reach": "lead_list_reach_back"}
+    return compose(
+        "lead_list_walk_deep",
+        {**words, "source_turned": fill_part(words["source"], {**words, **turned})},
+    )
 
 
 @cache
@@ -71,12 +82,21 @@ def make_browse(
     return compose("lead_list_browse", words)
 
 
+@cache
+def make_count(finder: Finder, *, by_kind: bool) -> Statement:
+    """How many `finder` finds, up to a bound."""
+    words = {"finder": f"lead_list_{finder}"}
+    return compose("lead_list_count", words if by_kind else {**words, "lead_list_and_kind": ""})
+
+
 def make_all() -> Iterator[Statement]:
     """Every statement there can be."""
+    for finder, by_kind in product(get_args(Finder), (False, True)):
+        yield make_count(finder, by_kind=by_kind)
     for column, order in product(COLUMNS, ORDERS):
-        for by_status, by_source, counted in product((False, True), repeat=3):
+        for by_status, by_source, counted, deep in product((False, True), repeat=4):
             yield make_walk(
-                column, order, by_status=by_status, by_source=by_source, counted=counted
+                column, order, by_status=by_status, by_source=by_source, counted=counted, deep=deep
             )
         for finder, by_kind in product(FINDERS, (False, True)):
             if finder[0] == "by_keys" and column == "updated_at":

@@ -201,7 +201,9 @@ class LeadPatch(Input):
     assigned_to: Line | UnsetType | None = UNSET
 
 
-Page = Annotated[int, Meta(ge=1, le=1_000_000_000, description="Which page, from 1.")]
+Page = Annotated[
+    int, Meta(ge=1, le=1_000_000_000, description="Which page, from 1; cursor leads further.")
+]
 Limit = Annotated[int, Meta(ge=1, le=100, description="How many results on a page.")]
 Score = Annotated[int, Meta(ge=0, le=100)]
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from service.errors import Fault, InvalidRequest
 from service.models import Pagination
 
 
@@ -29,3 +30,12 @@ def make_pagination(
         next_cursor=msgspec.UNSET if next_cursor is None else next_cursor,
         total_estimated=True if is_estimate else msgspec.UNSET,
     )
+
+
+def refuse_deep_page(where: str) -> InvalidRequest:
+    """`where`: what the page is, to end a sentence."""
+    message = (
+        f"page is {where}: go on from the page before by its pagination.nextCursor, in cursor "
+        "instead of page."
+    )
+    return InvalidRequest(message, details=[Fault("page", "out_of_range", message)])

@@ -30,6 +30,15 @@ class Statement:
 
 
 def compose(part: str, words: Mapping[str, str]) -> Statement:
+    """The part as a statement, its parameters numbered."""
+    numbers: dict[str, int] = {}
+    text = _PARAMETER.sub(
+        lambda match: f"${numbers.setdefault(match[1], len(numbers) + 1)}", fill_part(part, words)
+    )
+    return Statement(f"/* {part} */ {text.strip()}", tuple(numbers))
+
+
+def fill_part(part: str, words: Mapping[str, str]) -> str:
     """The part with its slots filled: from `words` (a word may name a part), else from parts."""
 
     def fill(match: re.Match[str]) -> str:
@@ -39,8 +48,4 @@ def compose(part: str, words: Mapping[str, str]) -> Statement:
     def expand(text: str) -> str:
         return _SLOT.sub(fill, _COMMENT.sub("", text))
 
-    numbers: dict[str, int] = {}
-    text = _PARAMETER.sub(
-        lambda match: f"${numbers.setdefault(match[1], len(numbers) + 1)}", expand(PARTS[part])
-    )
-    return Statement(f"/* {part} */ {text.strip()}", tuple(numbers))
+    return expand(PARTS[part])

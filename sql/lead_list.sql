@@ -18,6 +18,34 @@ WITH total AS MATERIALIZED (
 )
 {lead_list_rows}
 
+-- part: lead_list_walk_deep
+-- The same for a page far from the beginning, from the end of the list if that is nearer, with
+-- {source_turned}; further than :deepest from both there is none. Only one of the two is read.
+WITH total AS MATERIALIZED (
+    {total}
+), way AS MATERIALIZED (
+    SELECT CASE WHEN d.skipped <= least(d.rest, :deepest::bigint) THEN :most_rows::bigint ELSE 0 END
+            AS ahead,
+        CASE WHEN d.rest < d.skipped AND d.rest <= :deepest THEN greatest(d.rest, 0) ELSE 0 END
+            AS back
+    FROM (SELECT :skip::bigint AS skipped, n - :skip::bigint AS rest FROM total) AS d
+), page AS MATERIALIZED (
+    (SELECT w.value, w.id FROM ({source}) AS w
+    ORDER BY w.value {direction}, w.id {direction} OFFSET :skip LIMIT (SELECT ahead FROM way))
+    UNION ALL
+    (SELECT w.value, w.id FROM ({source_turned}) AS w
+    ORDER BY w.value {backward}, w.id {backward}
+    OFFSET (SELECT greatest(back - :most_rows, 0) FROM way)
+    LIMIT (SELECT least(back, :most_rows) FROM way))
+)
+{lead_list_rows}
+
+-- part: lead_list_reach_ahead
+SELECT :skip::bigint + :most_rows::bigint
+
+-- part: lead_list_reach_back
+SELECT back FROM way
+
 -- part: lead_list_rows
 -- OFFSET 0: one look-up for each row of the page, however many the planner thinks they are.
 , shown AS MATERIALIZED (
@@ -64,7 +92,7 @@ WHERE l.tenant_id = :tenant AND l.live = :live AND l.kind =
 
 -- part: lead_list_kind_tail
 AND (l.{column}, l.id) {after} (:start, :start_id) AND l.{column} {before} :stop
-ORDER BY l.{column} {direction}, l.id {direction} LIMIT (SELECT :skip::bigint + :most_rows::bigint)
+ORDER BY l.{column} {direction}, l.id {direction} LIMIT ({reach})
 
 -- part: lead_list_total_kept
 -- From the counters, whatever the size of the table.
@@ -80,6 +108,10 @@ WHERE l.tenant_id = :tenant AND l.live = :live
 
 -- part: lead_list_and_kind
 AND l.kind = ANY (:kinds::smallint[])
+
+-- part: lead_list_count
+-- How many {finder} finds, up to :most.
+SELECT count(*) AS n FROM (SELECT FROM {finder} LIMIT (SELECT :most::bigint)) AS f
 
 -- part: lead_list_gather
 -- All that match, if they are few: found by {finder}, held against {filter}, then sorted. total is

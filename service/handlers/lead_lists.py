@@ -4,11 +4,12 @@ from starlette.responses import Response
 
 from service import lead_lists, search
 from service.http import Call, reply
+from service.list_query import ListQuery
 
 
 async def list_leads(call: Call) -> Response:
     """GET: one page of leads."""
-    query = call.query(lead_lists.ListQuery)
+    query = call.query(ListQuery)
     return reply(await lead_lists.read_list(call.state.pool, call.principal, query))
 
 

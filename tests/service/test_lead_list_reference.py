@@ -13,11 +13,13 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 import pytest
 
-from service import lead_lists
+from service import lead_lists, list_finders
 from service.auth import Principal
 from service.db import Connection, Pool
+from service.errors import InvalidRequest
 from service.kinds import SOURCES, STATUSES
-from service.lead_lists import ListQuery, choose_finder, read_list
+from service.lead_lists import read_list
+from service.list_query import ListQuery
 from service.models import parse_moment
 from service.validation import decode_query
 from tests.factories import make_lead, make_tenant
@@ -74,13 +76,21 @@ async def who(pool: Pool) -> Principal:
     return Principal("key", mine.id, True, "read")
 
 
-@pytest.fixture(params=["gathered", "browsed", "gathered after all"])
+WAYS = {
+    "gathered": {},
+    "browsed": {"MOST_GATHERED": 0},
+    "gathered after all": {"MOST_GATHERED": 0, "MOST_LOOKED_AT": 3},
+    "from the nearer end": {"SHALLOW": -1},
+}
+
+
+@pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    most_gathered, most_looked_at = {
-        "gathered": (10_000, 5_000), "browsed": (0, 5_000), "gathered after all": (0, 3),
-    }[request.param]  # fmt: skip
-    monkeypatch.setattr(lead_lists, "MOST_GATHERED", most_gathered)
-    monkeypatch.setattr(lead_lists, "MOST_LOOKED_AT", most_looked_at)
+    for name, value in WAYS[request.param].items():
+        monkeypatch.setattr(lead_lists, name, value)
+    if request.param != "gathered":
+        for name, bound in {"FEW": 4, "SOME": 8, "MANY": 16, "MOST": 32}.items():
+            monkeypatch.setattr(list_finders, name, bound)
     return str(request.param)
 
 
@@ -151,9 +161,37 @@ async def test_each_filter_in_each_sort_gives_what_a_plain_list_gives(
     pool: Pool, who: Principal, way: str, sort: str
 ) -> None:
     for text in ("", *FILTERS):
-        if way != "gathered" and choose_finder(parse(f"{sort}&{text}")) is None:
-            continue  # follows an index, whatever the bounds
+        walks = not list_finders.list_finders(parse(f"{sort}&{text}"))
+        if walks != (way == "from the nearer end") and way != "gathered":
+            continue  # follows an index, whatever those bounds
         await check(pool, who, f"{sort}&{text}", limit=35)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "status=qualified", "createdAfter=2026-05-02", "minScore=1&sortBy=updatedAt"]
+)
+async def test_a_page_far_from_both_ends_is_refused_and_names_the_way(
+    pool: Pool, who: Principal, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    for module, name, value in (
+        (lead_lists, "SHALLOW", 3), (lead_lists, "DEEPEST", 6), (lead_lists, "MOST_GATHERED", 0)
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    whole = [lead_id for _, lead_id in await list_plainly(pool, who, parse(text))]
+    assert len(whole) > 20
+    refused = 0
+    for page in range(1, len(whole) // 2 + 4):
+        asked = f"{text}&limit=2&page={page}"
+        skipped = 2 * (page - 1)
+        if 6 < skipped < len(whole) - 6:
+            refused += 1
+            with pytest.raises(InvalidRequest, match=r"nextCursor, in cursor") as error:
+                await read_page(pool, who, asked)
+            assert [fault.field for fault in error.value.details or ()] == ["page"]
+        else:
+            ids, pagination = await read_page(pool, who, asked)
+            assert (ids, pagination["total"]) == (whole[skipped : skipped + 2], len(whole))
+    assert refused > 2
 
 
 @pytest.mark.usefixtures("way")
