@@ -74,6 +74,8 @@ async def create_pool(
             "jit": "off",
             # A plan is kept for the session, and must not remember the time when a table was empty.
             "enable_seqscan": "off",
+            # Starting workers costs more than they save, and takes them from other requests.
+            "max_parallel_workers_per_gather": "0",
             "pg_trgm.word_similarity_threshold": "0.45",  # what search takes for a typo
             "TimeZone": "UTC",
         },

@@ -125,7 +125,8 @@ async def test_the_bounds_of_a_session_are_in_force_through_it(
     pool: Pool, settings: Settings, direct_url: str
 ) -> None:
     names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit",
-             "enable_seqscan", "pg_trgm.word_similarity_threshold", "TimeZone"]  # fmt: skip
+             "enable_seqscan", "max_parallel_workers_per_gather",
+             "pg_trgm.word_similarity_threshold", "TimeZone"]  # fmt: skip
     query = "SELECT array_agg(current_setting(name) ORDER BY name) FROM unnest($1::text[]) AS name"
     straight = await create_pool(replace(settings, database_url=direct_url), "tests")
     assert await pool.fetchval(query, names) == await straight.fetchval(query, names)

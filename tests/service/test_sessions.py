@@ -33,6 +33,10 @@ async def test_a_session_is_bound_by_its_time_limits(hurried: Pool) -> None:
     }
 
 
+async def test_no_request_takes_more_than_one_process_of_the_server(hurried: Pool) -> None:
+    assert await hurried.fetchval("SHOW max_parallel_workers_per_gather") == "0"
+
+
 async def test_a_statement_that_takes_too_long_is_ended_by_the_server(hurried: Pool) -> None:
     with pytest.raises(asyncpg.QueryCanceledError, match="statement timeout"):
         await hurried.execute("SELECT pg_sleep(20)")
