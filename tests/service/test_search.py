@@ -212,3 +212,19 @@ async def test_a_cursor_of_another_tenant_or_mode_is_refused(api: Api, other: Te
 async def test_no_query_is_expensive(api: Api, q: str) -> None:
     async with asyncio.timeout(2):
         await search(api, q)
+
+
+async def test_a_beginning_beside_letters_that_many_words_hold(
+    api: Api, pool: Pool, tenant: Tenant
+) -> None:
+    rare = [f"{a}{b}zoi{b}" for a in "bcdfghklmn" for b in "aeiouy"] + [
+        f"zoi{c}" for c in "abcdefgh"
+    ]
+    wanted = set()
+    for n, word in enumerate(rare):
+        first = ("Anna", "Ana Lou", "Johanna", "Ben")[n % 4]
+        lead = await make_lead(pool, tenant.id, email=f"z{n}@z.io", name=f"{first} {word}")
+        wanted |= {lead} if n % 4 < 2 else set()
+    hits, pagination = await search(api, "an zoi", "&limit=100")
+    assert {hit["id"] for hit in hits} == wanted
+    assert pagination["total"] == len(wanted) == 34
