@@ -52,7 +52,8 @@ from service.openapi import make_document
 from service.replays import Replay, ReplayRequest
 from service.routing import SegmentRouter
 from service.scores import LeadScore
-from service.search import LeadSearch, SearchPage, SearchQuery
+from service.search import LeadSearch
+from service.search_query import SearchPage, SearchQuery
 from service.settings import Settings, load_settings
 from service.shedding import Gate
 from service.wakeups import Wakeups

@@ -9,7 +9,7 @@ from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.replays import Replay, ReplayRequest
 from service.scores import LeadScore
-from service.search import SearchPage
+from service.search_query import SearchPage
 from service.webhook_changes import EndpointPatch, RotatedSecret
 from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 

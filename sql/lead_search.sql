@@ -124,6 +124,34 @@ FROM (
     WHERE s.tenant_id = $1 AND s.live = $2
 ) AS s;
 
+-- name: lead_search_sample_runs
+-- $1 tenant, $2 mode, $3 the question, $4 kinds (null: all), $5 how many leads to look at. For a tenant
+-- with a small part of the table: what it has on pages picked at random says where its leads are, and
+-- from each of those it goes on in the order of ids, as far as makes $5 together. Picks at most 100,000
+-- rows of all tenants.
+WITH question AS MATERIALIZED (
+    SELECT search_ask($3) AS ask
+), start AS MATERIALIZED (
+    SELECT id FROM lead_search TABLESAMPLE SYSTEM (least(100, (
+        SELECT 10000000 / greatest(reltuples, 1) FROM pg_class WHERE oid = 'lead_search'::regclass)))
+    WHERE tenant_id = $1 AND live = $2 ORDER BY random() LIMIT 200
+)
+SELECT count(*) AS looked_at,
+    count(*) FILTER (WHERE of_kind
+        AND text LIKE ALL ((SELECT (ask).wholes FROM question)::text[])) AS wholes,
+    count(*) FILTER (WHERE of_kind
+        AND text LIKE ALL ((SELECT (ask).beginnings FROM question)::text[])) AS beginnings,
+    count(*) FILTER (WHERE of_kind
+        AND text LIKE ALL ((SELECT (ask).insides FROM question)::text[])) AS insides
+FROM (
+    SELECT r.text, ($4::smallint[] IS NULL OR r.kind = ANY ($4)) AS of_kind
+    FROM start CROSS JOIN LATERAL (
+        SELECT text, kind FROM lead_search
+        WHERE tenant_id = $1 AND live = $2 AND id >= start.id
+        ORDER BY id LIMIT (SELECT $5::bigint / greatest(count(*), 1) FROM start)
+    ) AS r
+) AS s;
+
 -- name: lead_count_get
 -- $1 tenant, $2 mode: how many leads there are.
 SELECT coalesce(sum(n), 0)::bigint FROM lead_count WHERE tenant_id = $1 AND live = $2;

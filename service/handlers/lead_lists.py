@@ -2,9 +2,10 @@
 
 from starlette.responses import Response
 
-from service import lead_lists, search
+from service import lead_lists
 from service.http import Call, reply
 from service.list_query import ListQuery
+from service.search_query import SearchQuery
 
 
 async def list_leads(call: Call) -> Response:
@@ -15,5 +16,5 @@ async def list_leads(call: Call) -> Response:
 
 async def search_leads(call: Call) -> Response:
     """GET: one page of hits."""
-    query = call.query(search.SearchQuery)
+    query = call.query(SearchQuery)
     return reply(await call.state.search.read(call.principal, query))

@@ -9,8 +9,9 @@ import pytest
 
 from service.auth import Principal
 from service.db import Pool
-from service.errors import Unavailable
-from service.search import LeadSearch, SearchQuery, round_down
+from service.errors import InvalidRequest, Unavailable
+from service.search import LeadSearch, round_down
+from service.search_query import SearchQuery
 from tests.factories import Tenant, make_lead
 
 WORDS = ("acme", "acmeville", "megacmeria", "unrelated")
@@ -69,6 +70,21 @@ async def test_pages_of_a_crowd_are_those_of_its_cursors(pool: Pool, who: Princi
         page = await crowd.read(who, SearchQuery(q="acme", page=number, limit=9))
         paged += [hit["id"] for hit in msgspec.json.decode(page)["data"]]
     assert paged == exact
+
+
+async def test_a_page_deep_in_a_crowd_is_refused_and_names_the_way(
+    pool: Pool, who: Principal
+) -> None:
+    exact, _ = await read_all(LeadSearch(pool), who, limit=100)
+    crowd = LeadSearch(pool, most_counted=20, few_leads=0, deepest=20)
+    page = msgspec.json.decode(await crowd.read(who, SearchQuery(q="acme", page=3, limit=10)))
+    assert [hit["id"] for hit in page["data"]] == exact[20:30]
+    with pytest.raises(InvalidRequest, match="nextCursor, in cursor") as error:
+        await crowd.read(who, SearchQuery(q="acme", page=4, limit=10))
+    assert [fault.field for fault in error.value.details or ()] == ["page"]
+    further = SearchQuery(q="acme", cursor=page["pagination"]["nextCursor"], limit=10)
+    page = msgspec.json.decode(await crowd.read(who, further))
+    assert [hit["id"] for hit in page["data"]] == exact[30:40]
 
 
 async def test_all_hits_of_a_small_tenant_are_counted(pool: Pool, who: Principal) -> None:

@@ -27,6 +27,7 @@ from service.list_finders import FEW as FEW_ENTRIES
 from service.list_finders import RANGES, choose_finder, list_finders
 from service.list_query import ListQuery
 from service.list_statements import make_count
+from service.search import ENOUGH_SAMPLED, SAMPLED
 from service.validation import decode_query
 from sql.compose import Statement
 from tests.bench.fill import FEW, fill_leads
@@ -35,16 +36,22 @@ from tests.cluster import Cluster
 LEADS = int(os.environ.get("PLAN_LEADS", "100000"))
 WHO = Principal("key", 1, True, "read")
 SMALL = 2
-"""A tenant with a handful of leads beside the one with all the others."""
+"""A tenant with a handful of leads beside the one with nearly all the others."""
+MIDDLE = 3
+"""One with so many that a sample of the table has too few of them."""
+SETTINGS = {"jit": "off", "max_parallel_workers_per_gather": "0"}
+"""As in service.db, but scans of whole tables are not forbidden: plans shun them by themselves."""
 PLANS = pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
 
 
 @pytest.fixture(scope="module")
 async def filled(cluster: Cluster) -> AsyncIterator[Connection]:
     async with cluster.make_database() as dsn:
-        conn = await asyncpg.connect(dsn, server_settings={"jit": "off"}, timeout=600)
+        conn = await asyncpg.connect(dsn, server_settings=SETTINGS, timeout=600)
         await fill_leads(conn, WHO.tenant_id, LEADS)
-        await conn.execute(_COPY_SOME, WHO.tenant_id, SMALL)
+        await conn.execute(_COPY_SOME, WHO.tenant_id, SMALL, 20)
+        await conn.execute(_COPY_SOME, WHO.tenant_id, MIDDLE, 3_000)
+        await conn.execute("ANALYZE lead, lead_search")
         yield conn
         await conn.close()
 
@@ -55,7 +62,7 @@ INSERT INTO lead (
     last_active_at, created_at, updated_at)
 SELECT $2, live, id, email, email_key, name, company, status, source, first_seen_at,
     last_active_at, created_at, updated_at
-FROM lead WHERE tenant_id = $1 ORDER BY id LIMIT 20
+FROM lead WHERE tenant_id = $1 ORDER BY id LIMIT $3
 """
 
 
@@ -364,3 +371,76 @@ async def test_a_small_tenant_does_not_pay_for_a_large_one(filled: Connection, q
     assert found <= 20
     assert read["lead_search"] <= 60
     assert read["lead_word"] <= 500
+
+
+TIERS = pytest.mark.parametrize("tier", [0, 1, 2])
+
+
+@PLANS
+@TIERS
+async def test_a_browsed_search_looks_at_no_more_leads_than_asked(
+    filled: Connection, plans: str, tier: int
+) -> None:
+    for q, kinds in (("solutions", None), ("an", (4, 5)), ("zzzz", None)):
+        arguments = [WHO.tenant_id, True, q, kinds, tier, 2_000, 101, "", 0, 26]
+        nodes = await explain(filled, plans, sql.lead_search_browse, arguments)
+        indexes = {node.get("Index Name") for node in find_scans(nodes)}
+        assert indexes <= {"lead_by_score", "lead_search_pkey", "lead_pkey"}
+        assert count_rows(nodes, "lead_by_score") <= 2_000
+        loops = {node.get("Index Name"): node["Actual Loops"] for node in find_scans(nodes)}
+        assert loops["lead_search_pkey"] <= 2_000
+        assert loops.get("lead_pkey", 0) <= 26
+
+
+@TIERS
+@pytest.mark.parametrize("q", ["solutions", "an", FEW[2], FEW[4][2:]])
+async def test_a_search_in_a_tier_reads_what_it_finds(
+    filled: Connection, q: str, tier: int
+) -> None:
+    matching = await filled.fetchval(
+        "SELECT count(*) FROM lead_search WHERE tenant_id = $1 "
+        "AND text LIKE '%' || search_fold($2) || '%'",
+        WHO.tenant_id, q,
+    )  # fmt: skip
+    async with filled.transaction():
+        before = await read_counters(filled)
+        await filled.fetch(
+            sql.lead_search_find_in_tier, WHO.tenant_id, True, q, None, tier, ALL, 101, "", 0, 26
+        )
+        after = await read_counters(filled)
+    read = {table: after[table] - before[table] for table in after}
+    assert [table for table in read if table.endswith(" by seq") and read[table]] == []
+    assert read["lead_search"] <= 1.2 * matching + 26
+    assert read["lead"] <= 26
+    assert read["lead_word"] <= 5_000
+
+
+@PLANS
+async def test_a_sample_reads_part_of_the_table(filled: Connection, plans: str) -> None:
+    for tenant_id, leads, most in ((WHO.tenant_id, LEADS, 2 * SAMPLED), (SMALL, 20, 25_000)):
+        arguments = [tenant_id, True, "solutions", None, SAMPLED, leads]
+        nodes = await explain(filled, plans, sql.lead_search_sample, arguments)
+        assert [node["Node Type"] for node in find_scans(nodes)] == ["Sample Scan"]
+        assert count_rows(nodes) <= most
+
+
+@PLANS
+async def test_a_tenant_with_a_small_part_of_the_table_has_its_own_leads_sampled(
+    filled: Connection, plans: str
+) -> None:
+    asked = [MIDDLE, True, "solutions", None, SAMPLED]
+    of_all = await filled.fetchrow(sql.lead_search_sample, *asked, 3_000)
+    assert of_all is not None
+    assert of_all["looked_at"] < ENOUGH_SAMPLED
+    own = await filled.fetchrow(sql.lead_search_sample_runs, *asked)
+    true = await filled.fetchval(
+        "SELECT count(*) FROM lead_search WHERE tenant_id = $1 AND text LIKE '% solutions %'",
+        MIDDLE,
+    )  # fmt: skip
+    assert own is not None
+    assert 0.8 * SAMPLED <= own["looked_at"] <= SAMPLED
+    assert own["wholes"] / own["looked_at"] == pytest.approx(true / 3_000, rel=0.5)
+    nodes = await explain(filled, plans, sql.lead_search_sample_runs, asked)
+    assert "Seq Scan" not in {node["Node Type"] for node in find_scans(nodes)}
+    assert count_rows(nodes, "lead_search_pkey") <= SAMPLED
+    assert count_rows(nodes) <= SAMPLED + 130_000

@@ -11,7 +11,7 @@ import sql
 from service.db import Connection, Pool
 from service.list_statements import make_all
 from service.models import Lead, LeadDetail, TimelineEntry, Wire
-from service.search import LeadHit
+from service.search_query import LeadHit
 from tests.factories import make_lead, make_tenant
 
 ROOT = Path(sql.__file__).parent.parent
