@@ -1,8 +1,12 @@
 """Fills a database with plausible leads, the same ones every time, inside PostgreSQL.
 
 Lead n has the id `lead_01J` and n in 23 digits, so that a load script can name any of them. In a
-million leads a word of FEW is in about a thousand, a word of MANY in 50,000 and more.
+million leads a word of FEW is in about a thousand, a word of MANY in 50,000 and more. Every other
+lead has a second surname, of which there are the more the more leads there are, as in real tables:
+50,000 in a million leads, each in some ten.
 """
+
+from math import isqrt
 
 from service.db import Connection
 
@@ -39,18 +43,40 @@ COMPANY_ENDS = (
     *("Software", "Security", "Networks", "Capital", "Motors", "Studios", "Textiles", "Pharma"),
     *("Optics", "Shipping", "Airways", "Chemicals", "Insurance", "Hotels", "Farms", "Mining"),
 )  # fmt: skip
+SYLLABLES = _words(
+    "ba ce di fo gu ha je ki lo mu na pe ri so tu va we xi yo zu bra cle dri flo gru pha ske kni "
+    "lou mai nea pei rio sau tei vau wha qui yve zoi"
+)
 TITLES = ("CEO", "CTO", "VP of Sales", "Head of Marketing", "Founder", "Buyer", "Leiterin Vertrieb",
           "営業部長", "Account Manager", "Software Engineer")  # fmt: skip
 FREE_MAIL = ("gmail.com", "outlook.com", "web.de", "yahoo.co.jp")
 FEW = tuple(f"{begin}{end}".lower() for begin, end in zip(LAST_BEGINS, LAST_ENDS, strict=False))
 MANY = ("solutions", "systems", "partners")
 
+
+def count_rare(leads: int) -> int:
+    """How many second surnames there are among so many leads."""
+    return 50 * isqrt(leads)
+
+
+def pick_rare(leads: int, count: int) -> list[str]:
+    """Some of the second surnames, from all over."""
+    step = count_rare(leads) // count
+    return [spell_rare(number * step) for number in range(1, count + 1)]
+
+
+def spell_rare(number: int) -> str:
+    """The second surname of a number, as _LEADS spells it: four syllables, no two numbers alike."""
+    scattered = number * 1_234_567 % 40**4
+    return "".join(SYLLABLES[scattered // 40**place % 40] for place in range(4))
+
+
 _LEADS = """
 INSERT INTO lead (
     tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
     custom_fields, assigned_to, score, first_seen_at, last_active_at, created_at, updated_at)
 SELECT $1::bigint, true, 'lead_01J' || lpad(n::text, 23, '0'), m.email, m.email,
-    m.first || ' ' || m.last, m.company, ($8::text[])[1 + d[5] % cardinality($8::text[])],
+    m.first || ' ' || m.last || m.rare, m.company, ($8::text[])[1 + d[5] % cardinality($8::text[])],
     '+1-555-' || lpad((d[6] % 10000)::text, 4, '0'),
     (ARRAY['new', 'new', 'new', 'qualified', 'contacted', 'converted', 'lost'])[1 + d[7] % 7],
     (ARRAY['api', 'api', 'chat', 'form', 'import'])[1 + d[8] % 5],
@@ -65,19 +91,24 @@ FROM generate_series($2::bigint, $3::bigint) AS n
 CROSS JOIN LATERAL (
     -- Numbers that look random and are the same in every run.
     SELECT array_agg(hashint8extended(n, seed) & 2147483647 ORDER BY seed) AS d
-    FROM generate_series(1, 16) AS seed
+    FROM generate_series(1, 17) AS seed
 ) AS dice
 CROSS JOIN LATERAL (
     SELECT ($4::text[])[1 + d[1] % cardinality($4::text[])] AS first,
         ($5::text[])[1 + d[2] % cardinality($5::text[])]
             || ($6::text[])[1 + d[3] % cardinality($6::text[])] AS last,
+        CASE WHEN d[14] % 2 = 0 THEN (
+            SELECT '-' || initcap(string_agg(($12::text[])[
+                1 + d[17] % $11::bigint * 1234567 % 2560000 / (40 ^ place)::integer % 40
+                ], '' ORDER BY place))
+            FROM generate_series(0, 3) AS place) ELSE '' END AS rare,
         ($7::text[])[1 + d[4] % cardinality($7::text[])] AS company,
         date_trunc('milliseconds',
             now() - interval '700 days' * (1 - n::double precision / $10::bigint)) AS at,
         ($9::text[])[1 + d[15] % cardinality($9::text[])] AS free
 ) AS drawn
 CROSS JOIN LATERAL (
-    SELECT first, last, company, at,
+    SELECT first, last, rare, company, at,
         date_trunc('milliseconds', at + (now() - at) * ((d[16] % 1000) / 1000.0)) AS later,
         translate(lower(last), 'ö', 'o') || '.' || n || '@' || CASE WHEN d[16] % 5 < 2 THEN free
             ELSE replace(lower(company), ' ', '') || '.com' END AS email
@@ -98,7 +129,7 @@ async def fill_leads(conn: Connection, tenant_id: int, count: int) -> None:
         last = min(first + BATCH - 1, count)
         await conn.execute(
             _LEADS, tenant_id, first, last, FIRST, LAST_BEGINS, LAST_ENDS, companies, TITLES,
-            FREE_MAIL, count, timeout=300,
+            FREE_MAIL, count, count_rare(count), SYLLABLES, timeout=300,
         )  # fmt: skip
     await conn.execute(_TIMELINE, tenant_id, timeout=300)
     # Plans, visibility maps and indexes as after a quiet night.

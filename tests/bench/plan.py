@@ -34,6 +34,8 @@ WORKLOADS = (
     Workload("deep", "cursor page 10,000", "paths", ("service-1",), grows=True, paced=True),
     Workload("search_few", "search, few matches", "paths", ("service-1",),
              grows=True, paced=True),
+    Workload("search_typo", "search, typos and parts of rare words", "paths", ("service-1",),
+             grows=True, paced=True),
     Workload("search_many", "search, many matches", "paths", ("service-1",),
              grows=True, paced=True),
     Workload("patch", "PATCH", "patch", ("service-1", "service-2", "peer-1"), writes=True),

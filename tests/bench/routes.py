@@ -2,12 +2,13 @@
 
 import json
 import secrets
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 
-from tests.bench.fill import FEW, MANY
+from tests.bench.fill import FEW, MANY, pick_rare
 from tests.bench.plan import Workload
 from tests.bench.programs import LoadError
 from tests.bench.targets import Target
@@ -48,13 +49,24 @@ async def _choose_paths(name: str, session: aiohttp.ClientSession, leads: int) -
         case "deep":
             cursor = await _find_cursor(session, min(LIMIT * DEEP_PAGE, leads) - LIMIT)
             return [f"/v1/leads?limit={LIMIT}&cursor={cursor}"]
-        case "search_few" | "search_many":
-            words = FEW if name == "search_few" else MANY
-            paths = [f"/v1/leads/search?q={quote(word)}&limit={LIMIT}" for word in words]
+        case "search_few" | "search_typo" | "search_many":
+            paths = [
+                f"/v1/leads/search?q={quote(word)}&limit={LIMIT}"
+                for word in choose_questions(name, leads)
+            ]
         case _:
             paths = [f"/v1/leads?limit={LIMIT}"]
     await _ask(session, "GET", paths[0])
     return paths
+
+
+def choose_questions(name: str, leads: int) -> Sequence[str]:
+    """What a workload searches for."""
+    if name != "search_typo":
+        return FEW if name == "search_few" else MANY
+    rare = pick_rare(leads, 40)
+    typos = [word[:3] + word[4:] for word in rare[::2]]
+    return [*typos, *(word[2:] for word in rare[1::2])]
 
 
 async def _find_cursor(session: aiohttp.ClientSession, rows: int) -> str:

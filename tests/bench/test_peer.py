@@ -15,7 +15,7 @@ import uvicorn
 
 from service.db import Pool
 from service.settings import Settings
-from tests.bench.fill import FEW, MANY, fill_leads
+from tests.bench.fill import FEW, MANY, count_rare, fill_leads, spell_rare
 from tests.bench.peer import create_app, create_engine
 from tests.bench.peer_tables import SCHEMA, make_tables
 from tests.factories import Tenant, make_tenant
@@ -119,7 +119,12 @@ async def test_a_filled_table_has_known_ids_and_words(filled: Tenant, committed:
         "SELECT id, name, company FROM lead WHERE tenant_id = $1", filled.id
     )
     assert {row["id"] for row in rows} == {f"lead_01J{n:023d}" for n in range(1, COUNT + 1)}
-    words = [word for row in rows for word in f"{row['name']} {row['company']}".lower().split()]
+    words = [
+        word for row in rows for word in re.split("[ -]", f"{row['name']} {row['company']}".lower())
+    ]
     assert all(words.count(word) > 0.05 * COUNT for word in MANY)
     assert max(words.count(word) for word in FEW) < 0.01 * COUNT
     assert set(FEW) & set(words)
+    seconds = {row["name"].lower().partition("-")[2] for row in rows} - {""}
+    assert seconds <= {spell_rare(number) for number in range(count_rare(COUNT))}
+    assert len(seconds) > 0.3 * COUNT
