@@ -2,20 +2,19 @@
 
 Filters together match no more than the one of them that matches least, so that one is looked up
 and the others are compared. Which it is nobody knows beforehand: ranges are counted, a few entries
-of their indexes first, more where all have more. Tags, assignees and fields come second, for their
-index cannot be read in part.
+of their indexes first, more if keys (tags, assignees, fields) are many too; these come second, for
+their index cannot be read in part. Where all have many, a sample tells them apart.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from service.db import Connection, Pool
 from service.list_query import SORTS, ListQuery, has_kind, has_range
-from service.list_statements import Column, Filter, Finder, make_count
+from service.list_statements import Column, Filter, Finder, make_count, make_guess
 
-FEW, SOME, MANY, MOST = 1_000, 10_000, 100_000, 1_000_000
-"""How far is counted, a turn for each; where all have more than MOST, any will do."""
+FEW, SOME = 1_000, 10_000
+"""How far ranges are counted, before keys and after."""
 KEY_LENGTH = 64
 """Characters of a custom field's value that the index knows; see search_document."""
 RANGES: dict[Column, Finder] = {
@@ -24,6 +23,14 @@ RANGES: dict[Column, Finder] = {
     "score": "by_score",
 }
 """What finds the leads in a range of a column."""
+COSTS: dict[Finder, int] = {
+    "by_keys": 1, "by_keys_and_row": 2, "by_created_at": 1, "by_updated_at": 4, "by_score": 4,
+}  # fmt: skip
+"""Of a match: leads that came one after the other lie side by side, those alike in score do not."""
+COST_BEHIND_KIND = 2
+"""Times that, of a range: where a kind is asked for, others lie between its leads."""
+COLUMNS = {finder: finder.removesuffix("_and_row") for finder in COSTS}
+"""What a sample calls them."""
 FoundBy = tuple[Finder, Filter]
 """What looks the leads up, and what they are then held against."""
 
@@ -65,32 +72,34 @@ def _is_ambiguous(query: ListQuery) -> bool:
 async def choose_finder(
     pool: Pool | Connection, query: ListQuery, values: Mapping[str, Any]
 ) -> FoundBy:
-    """The finder that matches least, or not many times what the least does."""
+    """The finder that matches least: counted up to SOME, beyond that as a sample has it."""
     finders = list_finders(query)
     if len(finders) == 1:
         return finders[0]
-    count = partial(_count, pool, has_kind(query), values)
     keys = [finder for finder in finders if finder[0] not in RANGES.values()]
     ranges = [finder for finder in finders if finder not in keys]
-    turns = [(ranges, FEW), (keys, SOME), (ranges, SOME), (ranges, MANY)]
-    if not keys:
-        turns.append((ranges, MOST))
-    for some, most in turns:
+    for some, most in ((ranges, FEW), (keys, SOME), (ranges, SOME)):
         fewest, n = finders[0], most + 1
         for finder in some:
-            counted = await count(finder, n)
+            count = make_count(finder[0], by_kind=has_kind(query))
+            counted = await pool.fetchval(count.text, *count.bind({**values, "most": n}))
             if counted < n:
                 fewest, n = finder, counted
         if n <= most:
-            # Keys that are many may still be fewer: to say so costs no more than the range would.
-            are_fewer = most == MANY and keys and await count(keys[0], n) < n
-            return keys[0] if are_fewer else fewest
-    return finders[0]
+            return fewest
+    return await _guess_finder(pool, query, values, finders)
 
 
-async def _count(
-    pool: Pool | Connection, by_kind: bool, values: Mapping[str, Any], found_by: FoundBy, most: int
-) -> int:
-    count = make_count(found_by[0], by_kind=by_kind)
-    counted: int = await pool.fetchval(count.text, *count.bind({**values, "most": most}))
-    return counted
+async def _guess_finder(
+    pool: Pool | Connection, query: ListQuery, values: Mapping[str, Any], finders: list[FoundBy]
+) -> FoundBy:
+    guess = make_guess()
+    guessed: Any = await pool.fetchrow(guess.text, *guess.bind(values))
+
+    def estimate(found_by: FoundBy) -> int:
+        matches: int = guessed[COLUMNS[found_by[0]]]
+        is_range = found_by[0] in RANGES.values()
+        behind = COST_BEHIND_KIND if is_range and has_kind(query) else 1
+        return matches * COSTS[found_by[0]] * behind
+
+    return min(finders, key=estimate)

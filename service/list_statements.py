@@ -2,8 +2,8 @@
 
 A list in the order of an index is read along it (`walk`). Other filters are looked up by the index
 of one of them and sorted (`gather`), and where they match many, the order is followed until the
-page is full (`browse`). `count` helps to tell which index. All statements there can be are few and
-known, and a test prepares each.
+page is full (`browse`). `count` and `guess` help to tell which index. All statements there can be
+are few and known, and a test prepares each.
 """
 
 from collections.abc import Iterator
@@ -89,8 +89,15 @@ def make_count(finder: Finder, *, by_kind: bool) -> Statement:
     return compose("lead_list_count", words if by_kind else {**words, "lead_list_and_kind": ""})
 
 
+@cache
+def make_guess() -> Statement:
+    """How the finders compare, by a sample."""
+    return compose("lead_list_guess", {})
+
+
 def make_all() -> Iterator[Statement]:
     """Every statement there can be."""
+    yield make_guess()
     for finder, by_kind in product(get_args(Finder), (False, True)):
         yield make_count(finder, by_kind=by_kind)
     for column, order in product(COLUMNS, ORDERS):

@@ -238,7 +238,7 @@ class LeadSearch:
         """Hits of a tier; if they are fewer than wanted, also how many the tier has in all."""
         share = crowd.shares[tier]
         expected = (skip + wanted) * 1.5 / share if share else ALL
-        most = min(int(share * crowd.leads / self._look_per_hit), max(MOST_LOOKED_AT, 2 * expected))
+        most = int(min(share * crowd.leads / self._look_per_hit, max(MOST_LOOKED_AT, 2 * expected)))
         if expected < most:
             rows = await self._pool.fetch(
                 sql.lead_search_browse, *asked, tier, most, *after, skip, wanted

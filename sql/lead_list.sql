@@ -113,6 +113,30 @@ AND l.kind = ANY (:kinds::smallint[])
 -- How many {finder} finds, up to :most.
 SELECT count(*) AS n FROM (SELECT FROM {finder} LIMIT (SELECT :most::bigint)) AS f
 
+-- part: lead_list_guess
+-- What each finder would find, of leads on pages picked at random, at most 20,000 of all tenants.
+SELECT
+    count(*) FILTER (WHERE {lead_list_has_keys}) AS by_keys,
+    count(*) FILTER (WHERE l.created_at > :created_after AND l.created_at < :created_before
+        AND {lead_list_has_kind}) AS by_created_at,
+    count(*) FILTER (WHERE l.updated_at > :updated_after AND l.updated_at < :updated_before
+        AND {lead_list_has_kind}) AS by_updated_at,
+    count(*) FILTER (WHERE l.score > :score_above AND l.score < :score_below
+        AND {lead_list_has_kind}) AS by_score
+FROM lead l TABLESAMPLE SYSTEM (least(100, (
+    SELECT 2000000 / greatest(reltuples, 1) FROM pg_class WHERE oid = 'lead'::regclass)))
+WHERE l.tenant_id = :tenant AND l.live = :live
+
+-- part: lead_list_has_kind
+(:kinds::smallint[] IS NULL OR l.kind = ANY (:kinds))
+
+-- part: lead_list_has_keys
+(:assigned_to::text IS NULL OR l.assigned_to = :assigned_to)
+AND (:tag::text IS NULL OR :tag = ANY (l.tags))
+AND (:fields::text[] = '{}' OR NOT EXISTS (
+    SELECT FROM unnest(:fields, :field_values::text[]) AS f (field, value)
+    WHERE l.custom_fields ->> f.field IS DISTINCT FROM f.value))
+
 -- part: lead_list_gather
 -- All that match, if they are few: found by {finder}, held against {filter}, then sorted. total is
 -- one more than :most_found when there are more.
@@ -179,7 +203,7 @@ lead l WHERE l.tenant_id = :tenant AND l.live = :live
 -- Where the keys have been asked for and lead_search has the rest.
 (l.created_at > :created_after AND l.created_at < :created_before
     AND l.score > :score_above AND l.score < :score_below
-    AND (:kinds::smallint[] IS NULL OR l.kind = ANY (:kinds))) IS TRUE
+    AND {lead_list_has_kind}) IS TRUE
 
 -- part: lead_list_filter_none
 -- Where the finder has asked for all there is to ask.
@@ -191,10 +215,6 @@ true
 (l.created_at > :created_after AND l.created_at < :created_before
     AND l.updated_at > :updated_after AND l.updated_at < :updated_before
     AND l.score > :score_above AND l.score < :score_below
-    AND (:kinds::smallint[] IS NULL OR l.kind = ANY (:kinds))
+    AND {lead_list_has_kind}
     AND (:email::text IS NULL OR l.email_key = :email)
-    AND (:assigned_to::text IS NULL OR l.assigned_to = :assigned_to)
-    AND (:tag::text IS NULL OR :tag = ANY (l.tags))
-    AND (:fields::text[] = '{}' OR NOT EXISTS (
-        SELECT FROM unnest(:fields, :field_values::text[]) AS f (field, value)
-        WHERE l.custom_fields ->> f.field IS DISTINCT FROM f.value))) IS TRUE
+    AND {lead_list_has_keys}) IS TRUE

@@ -89,7 +89,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in WAYS[request.param].items():
         monkeypatch.setattr(lead_lists, name, value)
     if request.param != "gathered":
-        for name, bound in {"FEW": 4, "SOME": 8, "MANY": 16, "MOST": 32}.items():
+        for name, bound in {"FEW": 4, "SOME": 8}.items():
             monkeypatch.setattr(list_finders, name, bound)
     return str(request.param)
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service import search
 from service.auth import Principal
 from service.db import Pool
 from service.errors import InvalidRequest, Unavailable
@@ -32,14 +33,14 @@ async def who(pool: Pool, tenant: Tenant) -> Principal:
     return Principal("key", tenant.id, True, "read")
 
 
-async def read_all(search: LeadSearch, who: Principal, **asked: Any) -> tuple[list[str], list[Any]]:
+async def read_all(reader: LeadSearch, who: Principal, **asked: Any) -> tuple[list[str], list[Any]]:
     """The ids of all pages by cursor, and the pages' paginations."""
     ids: list[str] = []
     paginations: list[Any] = []
     cursor = None
     while True:
         query = SearchQuery(q="acme", cursor=cursor, **asked)
-        page = msgspec.json.decode(await search.read(who, query))
+        page = msgspec.json.decode(await reader.read(who, query))
         ids += [hit["id"] for hit in page["data"]]
         paginations.append(page["pagination"])
         if not page["pagination"]["hasMore"]:
@@ -49,9 +50,16 @@ async def read_all(search: LeadSearch, who: Principal, **asked: Any) -> tuple[li
 
 @pytest.mark.parametrize("status", [None, "lost"])
 @pytest.mark.parametrize("look_per_hit", [0.01, 100.0], ids=["browsed", "found"])
+@pytest.mark.parametrize("most_looked_at", [1, 4_000])
 async def test_a_crowd_is_read_in_the_order_of_the_few(
-    pool: Pool, who: Principal, status: str | None, look_per_hit: float
+    pool: Pool,
+    who: Principal,
+    monkeypatch: pytest.MonkeyPatch,
+    status: str | None,
+    look_per_hit: float,
+    most_looked_at: int,
 ) -> None:
+    monkeypatch.setattr(search, "MOST_LOOKED_AT", most_looked_at)
     exact, paginations = await read_all(LeadSearch(pool), who, status=status, limit=100)
     assert "totalEstimated" not in paginations[0]
     assert paginations[0]["total"] == len(exact) == len(set(exact))
@@ -103,16 +111,16 @@ async def test_many_who_ask_the_same_at_once_all_get_it(pool: Pool, who: Princip
 
 
 async def test_a_search_that_takes_too_long_is_ended_and_told(committed: Pool) -> None:
-    search = LeadSearch(committed, patience_s=0.3)
+    hasty = LeadSearch(committed, patience_s=0.3)
     who = Principal("key", 1, True, "read")
     async with committed.acquire() as conn, conn.transaction():
         await conn.execute("LOCK TABLE lead_search")
         with pytest.raises(Unavailable, match="takes too long"):
-            await search.read(who, SearchQuery(q="acme"))
+            await hasty.read(who, SearchQuery(q="acme"))
     async with asyncio.timeout(5):
         while await committed.fetchval(_WAITING):  # noqa: ASYNC110  # only the server knows
             await asyncio.sleep(0.01)
-    assert b'"total":0' in await search.read(who, SearchQuery(q="acme"))
+    assert b'"total":0' in await hasty.read(who, SearchQuery(q="acme"))
 
 
 _WAITING = """

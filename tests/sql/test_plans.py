@@ -26,7 +26,7 @@ from service.lead_lists import (
 from service.list_finders import FEW as FEW_ENTRIES
 from service.list_finders import RANGES, choose_finder, list_finders
 from service.list_query import ListQuery
-from service.list_statements import make_count
+from service.list_statements import make_count, make_guess
 from service.search import ENOUGH_SAMPLED, SAMPLED
 from service.validation import decode_query
 from sql.compose import Statement
@@ -302,6 +302,22 @@ async def test_a_range_is_counted_up_to_the_bound_and_no_further(
         nodes = await explain(filled, plans, statement.text, arguments)
         assert {node["Node Type"] for node in find_scans(nodes)} == {"Index Only Scan"}
         assert count_rows(nodes) <= 500
+
+
+@PLANS
+async def test_filters_that_match_many_are_compared_by_a_sample(
+    filled: Connection, plans: str
+) -> None:
+    _, values = parse("tag=enterprise&createdAfter=2000-01-01&minScore=100&status=new")
+    guess = make_guess()
+    nodes = await explain(filled, plans, guess.text, guess.bind(values))
+    assert [node["Node Type"] for node in find_scans(nodes)] == ["Sample Scan"]
+    assert count_rows(nodes) <= 25_000
+    row = await filled.fetchrow(guess.text, *guess.bind(values))
+    assert row is not None
+    assert (
+        row["by_score"] < 0.1 * row["by_keys"] < row["by_created_at"] < row["by_updated_at"] * 1.1
+    )
 
 
 @PLANS
