@@ -4,9 +4,8 @@ On 100,000 leads (`make plans`: on a million), with plans for the values and wit
 values, for PostgreSQL changes from one to the other after five runs.
 """
 
-import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
@@ -32,6 +31,7 @@ from service.validation import decode_query
 from sql.compose import Statement
 from tests.bench.fill import FEW, fill_leads
 from tests.cluster import Cluster
+from tests.explaining import count_rows, explain, find_scans, read_counters
 
 LEADS = int(os.environ.get("PLAN_LEADS", "100000"))
 WHO = Principal("key", 1, True, "read")
@@ -64,46 +64,6 @@ SELECT $2, live, id, email, email_key, name, company, status, source, first_seen
     last_active_at, created_at, updated_at
 FROM lead WHERE tenant_id = $1 ORDER BY id LIMIT $3
 """
-
-
-def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for child in plan.get("Plans", ()):
-        yield from walk(child)
-
-
-async def explain(
-    conn: Connection, plans: str, text: str, arguments: list[Any]
-) -> list[dict[str, Any]]:
-    """The nodes of the plan as it ran."""
-    types = [parameter.name for parameter in (await conn.prepare(text)).get_parameters()]
-    literals = [
-        await conn.fetchval(f"SELECT quote_nullable($1::{kind}::text)", argument)
-        for kind, argument in zip(types, arguments, strict=True)
-    ]
-    async with conn.transaction():
-        await conn.execute(f"SET LOCAL plan_cache_mode = {plans}")
-        await conn.execute(f"PREPARE looked_at ({', '.join(types)}) AS {text}")
-        found = await conn.fetchval(
-            f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked_at ({', '.join(literals)})"
-        )
-        await conn.execute("DEALLOCATE looked_at")
-    return [node for node in walk(json.loads(found)[0]["Plan"]) if node["Actual Loops"]]
-
-
-def find_scans(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that read a table of leads."""
-    return [node for node in nodes if node.get("Relation Name") in {"lead", "lead_search"}]
-
-
-def count_rows(nodes: list[dict[str, Any]], *indexes: str) -> float:
-    """The leads that were read, by these indexes if named, those thrown away included."""
-    rows: float = sum(
-        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-        for node in find_scans(nodes)
-        if not indexes or node.get("Index Name") in indexes
-    )
-    return rows
 
 
 def parse(text: str) -> tuple[ListQuery, dict[str, Any]]:
@@ -356,18 +316,6 @@ async def measure(conn: Connection, tenant_id: int, q: str) -> tuple[int, dict[s
     read = {table: after[table] - before[table] for table in after}
     assert [table for table in read if table.endswith(" by seq") and read[table]] == []
     return rows[0]["found"], read
-
-
-async def read_counters(conn: Connection) -> dict[str, int]:
-    """What this transaction has read so far, its functions included."""
-    rows = await conn.fetch(
-        "SELECT relname, seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables "
-        "WHERE relname IN ('lead', 'lead_search', 'lead_word')"
-    )
-    return {
-        **{f"{row['relname']} by seq": row["seq_tup_read"] for row in rows},
-        **{row["relname"]: row["idx_tup_fetch"] for row in rows},
-    }
 
 
 @pytest.mark.parametrize(
