@@ -71,11 +71,24 @@ async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
+def go_on(head: bytes, more: bytes) -> Behave:
+    """The same again and again, as fast as it is taken."""
+
+    async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        while True:
+            writer.write(more)
+            await writer.drain()
+
+    return behave
+
+
 async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 BOMB = gzip.compress(bytes(50_000_000))
 MANY_HEADERS = b"".join(b"X-%d: y\r\n" % n for n in range(10_000))
 HELL: dict[str, tuple[Behave, int | None, str | None]] = {
@@ -107,6 +120,26 @@ HELL: dict[str, tuple[Behave, int | None, str | None]] = {
         say(HEAD + b"X: " + b"y" * 2**20 + b"\r\n\r\n"),
         None,
         "bad_answer",
+    ),
+    "sends a trailer without end": (
+        go_on(CHUNKED + b"0\r\nX: ", b"y" * 65536),
+        None,
+        "bad_answer",
+    ),
+    "sends a chunk extension without end": (
+        go_on(CHUNKED + b"5;x=", b"y" * 65536),
+        None,
+        "bad_answer",
+    ),
+    "extends each of its chunks": (
+        go_on(CHUNKED, b"1;" + b"y" * 1000 + b"\r\na\r\n"),
+        None,
+        "bad_answer",
+    ),
+    "sends a full body in chunks of one byte": (
+        say(CHUNKED + b"1\r\na\r\n" * 16384 + b"0\r\n\r\n"),
+        200,
+        None,
     ),
     "speaks HTTP/1.0": (say(b"HTTP/1.0 200 OK\r\n\r\nfine"), 200, None),
     "has a reason that is no ASCII": (

@@ -16,14 +16,17 @@ from workers.places import Origin
 MAX_KEPT_BYTES = 16 * 1024
 """Of a body. One that is longer is cut, and its connection with it."""
 MAX_HEAD_BYTES = 32 * 1024
-"""Of all heads of an answer together: any number of 1xx may come before the one that counts."""
+"""Of all that is no body: any number of 1xx may come before the head that counts, chunks have
+extensions, and trailers may follow."""
+CHUNK_BYTES = len(b"1\r\n\r\n")
+"""What a chunk costs at the least; there are no more chunks than bytes of the body."""
 MAX_HEADERS = 200
 _SWITCHING = 101
 _FIRST_FINAL = 200
 
 
 class BadAnswerError(Exception):
-    """What came is not HTTP, or more of a head than we take."""
+    """What came is not HTTP, or more of it than we take."""
 
 
 class IncompleteError(Exception):
@@ -62,7 +65,7 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._answer = Answer()
         self._waiter: asyncio.Future[None] | None = None
-        self._head_bytes = self._headers = 0
+        self._other_bytes = self._headers = 0
         self._has_length = self._keeps_alive = False
 
     @property
@@ -79,7 +82,7 @@ class Wire(asyncio.Protocol):
         if self._transport is None or not self.is_open:
             raise StaleError
         self._answer = answer
-        self._head_bytes = self._headers = 0
+        self._other_bytes = self._headers = 0
         self._has_length = self._keeps_alive = False
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -105,8 +108,7 @@ class Wire(asyncio.Protocol):
         if not self._is_awaited():  # nobody asked: an answer to nothing must not meet the next
             self.abort()
             return
-        if not self._answer.status:
-            self._head_bytes += len(data)
+        self._other_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # 101; whatever follows is not for us
@@ -115,8 +117,8 @@ class Wire(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._keeps_alive = False
             self._refuse(str(error.__context__ or error))
-        if not self._answer.status and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse("the head is too long")
+        if self._other_bytes > MAX_HEAD_BYTES:
+            self._refuse("there is too much beside the body")
 
     def eof_received(self) -> None:
         self._lose(None)
@@ -149,7 +151,11 @@ class Wire(asyncio.Protocol):
         self._answer.status, self._answer.head_at = status, time.perf_counter()
         self._keeps_alive = self._parser.should_keep_alive()
 
+    def on_chunk_header(self) -> None:
+        self._other_bytes -= CHUNK_BYTES
+
     def on_body(self, body: bytes) -> None:
+        self._other_bytes -= len(body)
         kept = self._answer.body
         if self._is_awaited():
             kept += body[: MAX_KEPT_BYTES + 1 - len(kept)]
@@ -177,7 +183,7 @@ class Wire(asyncio.Protocol):
 
     def _lose(self, error: Exception | None) -> None:
         if not self._answer.status:
-            lost = LostError if self._head_bytes else StaleError
+            lost = LostError if self._other_bytes else StaleError
             self._wake(lost(str(error or "closed")))
         elif self._has_length or error is not None:
             self._wake(IncompleteError("closed within the body"))
