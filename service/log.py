@@ -29,7 +29,10 @@ SHARDS = tuple(range(8))
 
 
 class Event(msgspec.Struct, frozen=True):
-    """A row of the outbox. `data` is JSON as it goes out; `at` ISO 8601 with milliseconds."""
+    """A row of the outbox. `data` is JSON as it goes out; `at` ISO 8601 with milliseconds.
+
+    `txid` is the transaction that wrote it: by shard and txid a row is found again.
+    """
 
     id: int
     shard: int
@@ -42,6 +45,7 @@ class Event(msgspec.Struct, frozen=True):
     actor: str
     at: str
     data: str
+    txid: int
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -116,6 +120,7 @@ def to_event(row: Record) -> Event:
     return Event(
         row["id"], row["shard"], row["tenant_id"], row["live"], row["lead_id"], row["version"],
         row["event_id"], row["type"], row["actor"], row["at"], row["data"],
+        row["txid"],
     )  # fmt: skip
 
 

@@ -60,7 +60,17 @@ STALE_SETTLEMENTS = Counter(
 )
 DELIVERIES_MISSING = Gauge(
     "leadlog_deliveries_missing",
-    "Deliveries that the last reconciliation found missing or double.",
+    "Deliveries found missing, double, or of no event in the last day.",
+    multiprocess_mode="mostrecent",
+)
+DELIVERIES_UNPROVEN_SECONDS = Gauge(
+    "leadlog_deliveries_unproven_seconds",
+    "For how long it has not been shown that every event became its deliveries.",
+    multiprocess_mode="mostrecent",
+)
+DELIVERY_LATENESS_SECONDS = Gauge(
+    "leadlog_delivery_lateness_seconds",
+    "How long ago the oldest delivery was due whose webhook is active and not paused.",
     multiprocess_mode="mostrecent",
 )
 DELIVERIES_EXPIRED = Counter(

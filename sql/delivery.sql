@@ -1,20 +1,23 @@
 -- name: delivery_insert_many
--- $1 tenants, $2 modes, $3 ids, $4 types, $5 leads, $6 versions, $7 bodies: events that some
--- endpoint wants; $8 endpoint and $9 place of the event (from 1) of each delivery, in log order.
+-- $1 tenants, $2 modes, $3 ids, $4 types, $5 leads, $6 versions, $7 bodies and $8 transactions of
+-- events that some endpoint wants; $9 endpoint and $10 place of the event (from 1) of each delivery,
+-- in log order.
 WITH event AS MATERIALIZED (
-    SELECT tenant_id, live, event_id, type, lead_id, version, body, place
+    SELECT tenant_id, live, event_id, type, lead_id, version, body, txid, place
     FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::bigint[],
-        $7::bytea[]) WITH ORDINALITY
-        AS e (tenant_id, live, event_id, type, lead_id, version, body, place)
+        $7::bytea[], $8::bigint[]) WITH ORDINALITY
+        AS e (tenant_id, live, event_id, type, lead_id, version, body, txid, place)
 ), stored AS (
-    INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, version, body)
-    SELECT tenant_id, live, event_id, now(), type, lead_id, version, body FROM event
+    INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, version, body,
+        txid)
+    SELECT tenant_id, live, event_id, now(), type, lead_id, version, body, txid::text::xid8
+    FROM event
 )
 INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version,
     due_at, created_at)
 SELECT e.tenant_id, e.live, d.endpoint_id, e.event_id, now(), e.type, e.lead_id, e.version, now(),
     now()
-FROM unnest($8::text[], $9::integer[]) WITH ORDINALITY AS d (endpoint_id, event_place, place)
+FROM unnest($9::text[], $10::integer[]) WITH ORDINALITY AS d (endpoint_id, event_place, place)
 JOIN event e ON e.place = d.event_place
 ORDER BY d.place;
 

@@ -251,43 +251,6 @@ SELECT lead_shard((c.row).id), (c.row).tenant_id, (c.row).live, (c.row).id, (c.r
 FROM counted c JOIN endpoint_health h ON h.tenant_id = $1 AND h.live = $2 AND h.endpoint_id = $3
 RETURNING event_id;
 
--- name: endpoint_reconcile
--- $1 since, $2 until: for each endpoint that events in between were for, how many there were, of
--- how many there is no delivery, and of how many more than one. Only what all fan-outs have passed.
-WITH range AS (
-    SELECT $1::timestamptz AS since, least($2::timestamptz, (
-        SELECT min(t.at) FROM reader r JOIN tick t ON t.tick = r.tick
-        WHERE r.name LIKE 'fanout/%')) AS upto
-)
-SELECT e.tenant_id, e.live, e.id, count(*) AS expected,
-    count(*) FILTER (WHERE made.count = 0) AS missing,
-    count(*) FILTER (WHERE made.count > 1) AS doubled
-FROM range
-JOIN outbox o ON o.at >= range.since AND o.at < range.upto
-JOIN endpoint e ON e.tenant_id = o.tenant_id AND e.live = o.live AND o.type = ANY (e.events)
-    AND o.at >= e.events_since
-CROSS JOIN LATERAL (
-    SELECT (
-        SELECT count(*) FROM delivery d
-        WHERE d.tenant_id = e.tenant_id AND d.live = e.live AND d.endpoint_id = e.id
-          AND d.lead_id = o.lead_id AND d.version = o.version AND d.cause = 'event'
-    ) + (
-        SELECT count(*) FROM delivery_final f
-        WHERE f.tenant_id = e.tenant_id AND f.live = e.live AND f.endpoint_id = e.id
-          AND f.event_id = o.event_id AND f.cause = 'event'
-    ) AS count
-) AS made
-GROUP BY e.tenant_id, e.live, e.id
-ORDER BY e.tenant_id, e.live, e.id;
-
--- name: reconciliation_is_due
--- $1 seconds between two. True if the last one is longer ago, or there was none.
-SELECT coalesce(max(at) < now() - make_interval(secs => $1), true) FROM reconciliation;
-
--- name: reconciliation_insert
-INSERT INTO reconciliation (since, upto, expected, missing, doubled, at)
-VALUES ($1, $2, $3, $4, $5, clock_timestamp());
-
 -- name: endpoint_secret_list_for_rekey
 -- $1 key id: secrets sealed with another key, some at a time.
 SELECT s.tenant_id, s.live, s.endpoint_id, s.id, s.sealed FROM endpoint_secret s
@@ -306,3 +269,21 @@ WHERE substr(e.headers, 1, 4) <> $1 ORDER BY e.id LIMIT 500 FOR UPDATE;
 -- name: endpoint_headers_rekey
 -- $1 tenant, $2 mode, $3 endpoint, $4 sealed anew.
 UPDATE endpoint SET headers = $4 WHERE tenant_id = $1 AND live = $2 AND id = $3;
+
+-- name: lane_get_lateness
+-- How many seconds ago the oldest delivery was due that could be sent: its endpoint is active and
+-- nothing keeps its lane closed. Skips from lane to lane, as lane_list_due does. 0: none is late.
+WITH RECURSIVE lane AS (
+    (SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d WHERE d.leased_until IS NULL
+     ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1)
+    UNION ALL
+    SELECT n.endpoint_id, n.yields, n.due_at FROM lane l CROSS JOIN LATERAL (
+        SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d
+        WHERE d.leased_until IS NULL AND (d.endpoint_id, d.yields) > (l.endpoint_id, l.yields)
+        ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1) AS n
+)
+SELECT greatest(coalesce(extract(epoch FROM now() - min(l.due_at)), 0), 0)::float8 AS late_s
+FROM lane l
+JOIN endpoint e ON e.id = l.endpoint_id AND e.status = 'active' AND e.skip_before IS NULL
+JOIN endpoint_health h ON h.endpoint_id = l.endpoint_id
+WHERE h.closed_until IS NULL OR h.closed_until <= now();

@@ -4,7 +4,7 @@
 -- mode; see window_read_many. One row of nulls: a window without any. No row: no newer window.
 SELECT later.tick, earlier.generation AS since, later.generation,
     o.id, o.shard, o.tenant_id, o.live, o.lead_id, o.version, o.event_id, o.type, o.actor,
-    iso_ms(o.at) AS at, o.data
+    iso_ms(o.at) AS at, o.data, o.txid::text::bigint AS txid
 FROM tick earlier
 JOIN tick later ON later.tick = earlier.tick + 1
 LEFT JOIN LATERAL (

@@ -40,7 +40,7 @@ SELECT log_begin_generation();
 SELECT later.tick, later.generation,
     extract(epoch FROM clock_timestamp() - later.at)::float8 AS age_s,
     o.id, o.shard, o.tenant_id, o.live, o.lead_id, o.version, o.event_id, o.type, o.actor,
-    iso_ms(o.at) AS at, o.data
+    iso_ms(o.at) AS at, o.data, o.txid::text::bigint AS txid
 FROM tick earlier
 JOIN tick later ON later.tick = earlier.tick + 1
 LEFT JOIN LATERAL (

@@ -28,7 +28,8 @@ class Desk:
         names, versions = [lead for lead, _ in leads], [version for _, version in leads]
         await self.pool.execute(
             sql.delivery_insert_many, tenants, lives, events, ["lead.updated"] * count, names,
-            versions, [b'{"n":1}'] * count, [self.id] * count, list(range(1, count + 1)),
+            versions, [b'{"n":1}'] * count, [1] * count, [self.id] * count,
+            list(range(1, count + 1)),
         )  # fmt: skip
 
     async def drain(self, *dispatchers: Dispatcher, left: int = 0) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import typer.main
+from prometheus_client import REGISTRY
 
 from service.app import API, PREFIXES, SERVICE
 from service.cli import app as commands
@@ -15,6 +16,9 @@ from service.settings import Settings, load_settings
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8")
+RUNBOOK = (ROOT / "deploy" / "RUNBOOK.md").read_text(encoding="utf-8")
+ALERTS = (ROOT / "deploy" / "alerts.yaml").read_text(encoding="utf-8")
+METRICS = set(REGISTRY._names_to_collectors)
 FIELDS = msgspec.structs.fields(Settings)
 # Of deploy/compose.yaml, which makes DATABASE_URL from it.
 NOT_OURS = {"POSTGRES_PASSWORD"}
@@ -81,3 +85,19 @@ def test_every_target_that_readme_names_is_in_the_makefile() -> None:
     targets = {first or second for first, second in named}
     assert {"run", "test"} <= targets
     assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def test_every_alert_is_a_heading_of_the_runbook_and_every_such_heading_an_alert() -> None:
+    alerts = re.findall(r"alert: (\w+)", ALERTS)
+    headings = re.findall(r"^## (Leadlog\w+)$", RUNBOOK, re.MULTILINE)
+    assert sorted(alerts) == sorted(headings)
+
+
+def test_every_metric_of_an_alert_is_one_of_ours() -> None:
+    named = set(re.findall(r"\bleadlog_\w+", ALERTS))
+    assert "leadlog_requests_total" in named
+    assert named <= METRICS
+
+
+def test_every_metric_that_the_runbook_names_is_one_of_ours() -> None:
+    assert set(re.findall(r"\bleadlog_\w+", RUNBOOK)) <= METRICS

@@ -55,6 +55,7 @@ class Fanout(Reader):
             [event.lead_id for event in wanted],
             [event.version for event in wanted],
             [encode_envelope(event) for event in wanted],
+            [event.txid for event in wanted],
             [wanting.id for _, wanting in pairs],
             [places[event.id] for event, _ in pairs],
         )

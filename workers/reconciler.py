@@ -1,18 +1,23 @@
-"""Once an hour, counts whether every event became its deliveries, and says so if not."""
+"""Counts without end whether every event became its deliveries, and says so if not."""
+
+from msgspec.structs import replace
 
 import sql
+from service.db import Connection, create_pool
 from service.logs import get_logger
-from service.metrics import DELIVERIES_MISSING
-from service.reconciling import reconcile
+from service.reconciling import TICKS, Reckoning, find_end, find_place, reckon
 from service.wakeups import Topic
 from workers.slices import Workshop
 
-EVERY_S = 3600.0
+EVERY_S = 300.0
+"""Or as soon as there is a whole piece of the log to count."""
+PATIENCE_S = 60.0
+"""For a statement: a piece may hold much, as after an outage of the ticker."""
 log = get_logger("reconciler")
 
 
 class Reconciler:
-    """See service/reconciling.py."""
+    """One piece of the log a turn, from where the last one ended; see service/reconciling.py."""
 
     name = "reconciler"
     topics: tuple[Topic, ...] = ()
@@ -21,27 +26,50 @@ class Reconciler:
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop
+        self._has_warned = False
 
     async def once(self) -> int:
-        """Counts if an hour has gone by; never asks for another turn at once."""
+        """How many pieces it counted: one, or none if none is due."""
         async with self._shop.pool.acquire() as conn:
-            if not await conn.fetchval(sql.reconciliation_is_due, EVERY_S):
+            place = await find_place(conn, self._shop.settings)
+            piece = await conn.fetchrow(sql.reconciliation_find_next, place, TICKS)
+            is_due = await conn.fetchval(sql.reconciliation_is_due, EVERY_S)
+            if is_due and piece is None:
+                await self._warn_if_late(conn, place)
+        if piece is None or not (is_due or piece["tick"] >= place + TICKS):
+            return 0
+        settings = replace(self._shop.settings, statement_timeout_s=PATIENCE_S)
+        async with (
+            await create_pool(settings, "leadlog-reconciler", 1) as pool,
+            pool.acquire() as conn,
+        ):
+            found = await reckon(conn, place)
+            if found is None:
                 return 0
-            found = await reconcile(conn)
-        DELIVERIES_MISSING.set(sum(one.missing + one.doubled for one in found.differences))
-        for one in found.differences:
-            log.error(
-                "deliveries.differ", tenant_id=one.tenant_id, live=one.live,
-                endpoint_id=one.endpoint_id, expected=one.expected, missing=one.missing,
-                doubled=one.doubled,
+            await conn.execute(
+                sql.reconciliation_note, place, found.tick, found.since, found.upto, found.expected,
+                sum(one.missing for one in found.counts), sum(one.doubled for one in found.counts),
+                sum(one.stray for one in found.counts),
             )  # fmt: skip
-        for gone in found.expired:
-            log.error(
-                "deliveries.expired", tenant_id=gone.tenant_id, live=gone.live,
-                endpoint_id=gone.endpoint_id, count=gone.count,
-            )  # fmt: skip
-        log.info("deliveries.reconciled", endpoints=found.endpoints, expected=found.expected)
-        return 0
+        report(found)
+        return 1
 
     async def close(self) -> None:
         """Nothing is left running."""
+
+    async def _warn_if_late(self, conn: Connection, place: int) -> None:
+        end = await find_end(conn, place)
+        if end.is_late and not self._has_warned:
+            log.warning("deliveries.unproven", beyond=end.upto.isoformat())
+            self._has_warned = True
+
+
+def report(found: Reckoning) -> None:
+    """Tells what was counted, and names each endpoint of which something is amiss."""
+    for one in found.differences:
+        log.error(
+            "deliveries.differ", tenant_id=one.tenant_id, live=one.live,
+            endpoint_id=one.endpoint_id, expected=one.expected, missing=one.missing,
+            doubled=one.doubled, stray=one.stray,
+        )  # fmt: skip
+    log.info("deliveries.reconciled", upto=found.upto.isoformat(), expected=found.expected)

@@ -1,15 +1,22 @@
 """Is it alive, is it ready, how does it fare."""
 
 import asyncio
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.responses import Response
 
 import sql
-from service.db import DATABASE_AWAY
+from service.db import DATABASE_AWAY, Connection
 from service.http import Call, reply
-from service.metrics import READER_LAG_SECONDS, render_metrics
+from service.metrics import (
+    DELIVERIES_MISSING,
+    DELIVERIES_UNPROVEN_SECONDS,
+    DELIVERY_LATENESS_SECONDS,
+    READER_LAG_SECONDS,
+    render_metrics,
+)
 from service.models import Wire
+from service.reconciling import find_end
 from sql.migrate import read_migrations
 
 MIGRATIONS = frozenset(migration.name for migration in read_migrations())
@@ -56,11 +63,19 @@ def _fail(checks: dict[str, str]) -> Response:
 
 
 async def report_metrics(call: Call) -> Response:
-    """Prometheus text; asks the database for the readers' lag at each scrape."""
+    """Prometheus text; what says how late things are is asked of the database at each scrape."""
     try:
         async with asyncio.timeout(2), call.state.batched_pool.acquire() as conn:
-            for row in await conn.fetch(sql.reader_lag):
-                READER_LAG_SECONDS.labels(row["name"]).set(row["lag_s"])
+            await _measure(conn)
     except DATABASE_AWAY:
         pass  # the other metrics are wanted all the more
     return Response(render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _measure(conn: Connection) -> None:
+    for row in await conn.fetch(sql.reader_lag):
+        READER_LAG_SECONDS.labels(row["name"]).set(row["lag_s"])
+    figures: Any = await conn.fetchrow(sql.reconciliation_get_figures)
+    DELIVERIES_MISSING.set(figures["differing"])
+    DELIVERIES_UNPROVEN_SECONDS.set((await find_end(conn, figures["tick"])).behind_s)
+    DELIVERY_LATENESS_SECONDS.set(await conn.fetchval(sql.lane_get_lateness))

@@ -21,6 +21,13 @@ def endpoint_id(leadlog: Command, database_url: str, settings: Settings) -> str:
     return asyncio.run(_make_endpoint(database_url, settings))
 
 
+CUT = (
+    "WITH cut AS (UPDATE ticker SET tick = tick + 1, snap = pg_current_snapshot(), at = now() "
+    "RETURNING *) INSERT INTO tick (tick, generation, snap, at) "
+    "SELECT tick, generation, snap, at FROM cut"
+)
+
+
 async def _make_endpoint(database_url: str, settings: Settings) -> str:
     conn = await asyncpg.connect(database_url)
     tenant_id = await make_tenant(conn, "acme")
@@ -29,10 +36,12 @@ async def _make_endpoint(database_url: str, settings: Settings) -> str:
     await conn.execute("UPDATE endpoint SET created_at = $1, events_since = $1", at)
     await conn.execute(
         "INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, "
-        "data) VALUES (0, $1, true, 'lead_1', 1, 'evt_1', 'lead.created', 'k', $2, '{}')",
+        "data) VALUES (lead_shard('lead_1'), $1, true, 'lead_1', 1, 'evt_1', 'lead.created', 'k', "
+        "$2, '{}')",
         tenant_id, at,
     )  # fmt: skip
-    await conn.execute("UPDATE tick SET at = now()")  # fan-out has passed it
+    await conn.execute(CUT)
+    await conn.execute("UPDATE reader SET tick = 2")  # fan-out has passed it
     await conn.close()
     return endpoint_id
 
@@ -55,14 +64,38 @@ FILE = (
 
 
 def test_reconcile_names_what_is_missing_and_exits_with_1(
-    leadlog: Command, endpoint_id: str, monkeypatch: pytest.MonkeyPatch
+    leadlog: Command, endpoint_id: str
 ) -> None:
-    monkeypatch.setattr("service.reconciling.SECOND_LOOK_S", 0)
     ended = leadlog("webhooks", "reconcile")
     assert ended.code == EXIT_DIFFERENT
     assert "1 deliveries for 1 webhooks" in ended.out
     assert f"{endpoint_id} of tenant" in ended.out
-    assert "1 expected, 1 missing, 0 double" in ended.out
+    assert "1 expected, 1 missing, 0 double, 0 that should not be" in ended.out
+
+
+def test_reconcile_says_how_far_it_could_look_when_fan_out_lags(
+    leadlog: Command, endpoint_id: str, database_url: str
+) -> None:
+    execute(database_url, FILE, None)
+    execute(database_url, CUT)
+    execute(database_url, "UPDATE tick SET at = at - interval '2 minutes' WHERE tick = 3")
+    ended = leadlog("webhooks", "reconcile")
+    assert (ended.code, endpoint_id in ended.out) == (EXIT_DIFFERENT, False)
+    beyond = datetime.now(UTC) - timedelta(minutes=2)
+    assert f"Not proven beyond {beyond:%Y-%m-%d %H:}" in ended.out
+    assert f" to {beyond:%Y-%m-%d %H:}" in ended.out
+
+
+def test_reconcile_goes_back_no_further_than_what_is_kept(
+    leadlog: Command, endpoint_id: str
+) -> None:
+    leadlog.set("EVENT_RETENTION_DAYS", "7")
+    first = datetime.now(UTC) - timedelta(days=7)
+    for hours, is_said in (("24", False), ("1440", True)):
+        ended = leadlog("webhooks", "reconcile", "--hours", hours)
+        assert endpoint_id in ended.out
+        said = f"to be compared from {first:%Y-%m-%d}" in ended.out and f" from {first:%Y-%m-%d}"
+        assert bool(said and said in ended.out) is is_said
 
 
 @pytest.mark.parametrize("error", [None, "event_expired"])

@@ -178,3 +178,40 @@ async def test_looking_for_news_costs_next_to_nothing(planner: Connection, has_n
     assert_by_index(find_scans(plan, "outbox"))
     assert count_rows(find_scans(plan, "outbox")) <= len(SHARDS)
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
+
+
+_DELIVER = """
+SET LOCAL enable_seqscan = off;
+INSERT INTO endpoint (tenant_id, live, id, url, events, events_since, created_at, updated_at)
+SELECT 1, true, 'wh_1', 'https://x', '{lead.updated}', at, at, at FROM (SELECT now() - '1 h'::interval AS at) AS x;
+INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, version, body, txid)
+SELECT tenant_id, live, event_id, now() - id * interval '1 ms', type, lead_id, version, '', txid FROM outbox;
+INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, due_at, created_at)
+SELECT tenant_id, live, 'wh_1', event_id, stored_at, type, lead_id, version, stored_at, stored_at FROM webhook_event;
+"""  # noqa: E501  # SQL
+
+
+async def test_a_piece_of_the_reckoning_costs_its_events_however_much_there_is(
+    planner: Connection,
+) -> None:
+    await planner.execute(_DELIVER)
+    plan = await explain(planner, sql.endpoint_reconcile, "bigint, bigint", "600", "620")
+    events = 20 * EVENTS // WINDOWS
+
+    (row,) = [node for node in walk(plan) if node["Node Type"] == "Aggregate"][:1]
+    assert row["Actual Rows"] == 1
+    assert count_rows(find_scans(plan, "outbox")) <= 2 * events + len(SHARDS)
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 30 * events
+
+
+async def test_looking_for_stray_deliveries_costs_those_of_that_time(planner: Connection) -> None:
+    await planner.execute(_DELIVER)
+    end = "clock_timestamp() - interval '10 s'"
+    plan = await explain(
+        planner, sql.delivery_reconcile, "timestamptz, timestamptz", f"{end} - interval '1 s'", end
+    )
+    deliveries = [node for node in walk(plan) if node.get("Relation Name") == "delivery"]
+    assert plan["Actual Rows"] == 0
+    assert 900 <= count_rows(deliveries) <= 1_100
+    assert count_rows(find_scans(plan, "outbox")) <= 2 * 1_100
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 30 * 1_000

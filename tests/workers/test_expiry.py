@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis.asyncio
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from service.db import create_pool
-from service.reconciling import reconcile
+from service.reconciling import count_expired
 from service.replays import ReplayRequest, get_replay, start_replay
 from service.settings import Settings
 from tests.cluster import Cluster
@@ -108,11 +108,9 @@ async def test_what_waits_too_long_is_given_up_and_log_metric_and_reckoning_say_
     assert (data["expired"]["count"], data["webhook"]["id"]) == (7, desk.id)
     assert data["expired"]["since"][:10] == week_of(HOLD_DAYS + 8).date().isoformat()
 
-    await desk.pool.execute(
-        "UPDATE delivery_final SET finished_at = finished_at - interval '2 seconds'"
-    )
+    now = datetime.now(UTC)
     async with desk.pool.acquire() as conn:
-        (gone,) = (await reconcile(conn)).expired
+        (gone,) = await count_expired(conn, now - timedelta(hours=1), now + timedelta(seconds=9))
     assert (gone.endpoint_id, gone.count) == (desk.id, 7)
 
 

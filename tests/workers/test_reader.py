@@ -121,7 +121,7 @@ async def test_an_idle_reader_stores_how_far_it_has_passed_windows_of_others(
 
 def test_small_windows_are_one_step_and_a_large_one_is_many() -> None:
     events = [
-        Event(n, 0, 1, True, f"lead{n}", 1, "evt", "lead.created", "key_1", "", "{}")
+        Event(n, 0, 1, True, f"lead{n}", 1, "evt", "lead.created", "key_1", "", "{}", 1)
         for n in range(1, 8)
     ]
     large = split_windows([Window(events, Cursor(5), 2.0, 5, 1)], 3, now=10.0)

@@ -237,7 +237,7 @@ def test_dirty_are_the_leads_that_others_have_touched_each_once_in_key_order(
     touches: list[tuple[int, bool, str, str]],
 ) -> None:
     events = [
-        Event(n, 0, tenant_id, live, lead_id, n, "evt", "lead.updated", actor, "", "{}")
+        Event(n, 0, tenant_id, live, lead_id, n, "evt", "lead.updated", actor, "", "{}", 1)
         for n, (tenant_id, live, lead_id, actor) in enumerate(touches)
     ]
     dirty = find_dirty_leads(events)
