@@ -37,6 +37,7 @@ from service.handlers import (
     keys,
     lead_lists,
     leads,
+    replays,
     scores,
     webhooks,
 )
@@ -49,7 +50,7 @@ from service.list_query import ListQuery
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.openapi import make_document
-from service.replays import Replay, ReplayRequest
+from service.replays import Replay, ReplayList, ReplayRequest
 from service.routing import SegmentRouter
 from service.scores import LeadScore
 from service.search import LeadSearch
@@ -125,12 +126,17 @@ API = [
               handler=deliveries.resend_webhook_delivery, scope="admin",
               summary="Send a delivery again", reply=DeliveryStarted, status=202,
               errors=(Conflict,)),
-    Operation(method="POST", path="/webhooks/{id}/replay", handler=deliveries.start_webhook_replay,
+    Operation(method="POST", path="/webhooks/{id}/replay", handler=replays.start_webhook_replay,
               scope="admin", summary="Send again what was sent in a time range",
               body=ReplayRequest, reply=Replay, status=202, errors=(Conflict, Unprocessable)),
+    Operation(method="GET", path="/webhooks/{id}/replays", handler=replays.list_webhook_replays,
+              scope="admin", summary="List replays", reply=ReplayList),
     Operation(method="GET", path="/webhooks/{id}/replays/{replayId}",
-              handler=deliveries.get_webhook_replay, scope="admin",
+              handler=replays.get_webhook_replay, scope="admin",
               summary="See how far a replay has come", reply=Replay),
+    Operation(method="DELETE", path="/webhooks/{id}/replays/{replayId}",
+              handler=replays.cancel_webhook_replay, scope="admin", summary="Cancel a replay",
+              status=204, errors=(Conflict,)),
 ]
 """The API, under both prefixes. Where two paths fit, the first wins: search before {id}."""
 

@@ -7,7 +7,7 @@ from service.events import EventPage
 from service.handlers.health import Health
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
-from service.replays import Replay, ReplayRequest
+from service.replays import Replay, ReplayList, ReplayRequest
 from service.scores import LeadScore
 from service.search_query import SearchPage
 from service.webhook_changes import EndpointPatch, RotatedSecret
@@ -76,6 +76,7 @@ _REPLAY: dict[str, Any] = {
     "seen": 120,
     "sent": 4,
     "expired": 0,
+    "reachedAt": "2026-10-13T17:31:08.114Z",
     "createdAt": "2026-10-14T14:00:00.000Z",
     "finishedAt": None,
 }
@@ -188,6 +189,7 @@ EXAMPLES: dict[Any, Any] = {
     RotatedSecret: {"secret": "whsec_…", "previousExpiresAt": "2026-10-15T14:00:00.000Z"},
     ReplayRequest: {"since": "2026-10-13", "onlyUndelivered": True},
     Replay: _REPLAY,
+    ReplayList: {"data": [_REPLAY]},
     DeliveryStarted: {"deliveryId": "dlv_81402"},
     DeliveryPage: {
         "data": [_DELIVERY],

@@ -87,8 +87,17 @@ class Call:
 
     @property
     def id(self) -> str:
-        """The id in the path. What cannot be an id of ours is not found, like any unknown one."""
-        text: str = self.request.path_params["id"]
+        """The id in the path."""
+        return self.path_id("id")
+
+    @property
+    def whose(self) -> tuple[int, bool, str]:
+        """The caller's tenant and mode, and the id in the path."""
+        return self.principal.tenant_id, self.principal.live, self.id
+
+    def path_id(self, name: str) -> str:
+        """An id in the path. What cannot be one of ours is not found, like any unknown one."""
+        text: str = self.request.path_params[name]
         if not 1 <= len(text) <= MAX_ID_LENGTH or not text.isascii() or not text.isprintable():
             raise NotFound("There is nothing with this id.")
         return text

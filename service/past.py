@@ -91,8 +91,8 @@ async def replay_webhook(
     while True:
         say(f"Replay {task.id}: {task.seen:,} looked at, {task.sent:,} on their way"
             + (f", {task.expired:,} expired" if task.expired else "")
-            + (", done." if task.state == "done" else "."))  # fmt: skip
-        if task.state == "done":
+            + (f", {task.state}." if task.state != "running" else "."))  # fmt: skip
+        if task.state != "running":
             return
         await asyncio.sleep(POLL_S)
         found = await call_api(session, "GET", f"{path}/replays/{task.id}")

@@ -5,14 +5,28 @@ INSERT INTO replay (tenant_id, live, id, endpoint_id, since, until, only_undeliv
     at_created_at, created_at)
 VALUES ($1, $2, $3, $4, $5, least(coalesce($6, now_ms()), now_ms()), $7, $5, now_ms())
 ON CONFLICT (endpoint_id) WHERE state = 'running' DO NOTHING
-RETURNING id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent, expired,
-    iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at;
+RETURNING id;
 
--- name: replay_get
--- $1 tenant, $2 mode, $3 endpoint, $4 id.
-SELECT id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent, expired,
+-- name: replay_list
+-- $1 tenant, $2 mode, $3 endpoint, $4 id (null: all), $5 rows. Newest first.
+SELECT id, state, iso_ms(since) AS since, iso_ms(until) AS until, only_undelivered, seen, sent,
+    expired, iso_ms(CASE WHEN state = 'done' THEN until ELSE at_created_at END) AS reached_at,
     iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at
-FROM replay WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4;
+FROM replay
+WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND ($4::text IS NULL OR id = $4)
+ORDER BY replay.created_at DESC, id DESC LIMIT $5;
+
+-- name: replay_get_running
+-- $1 tenant, $2 mode, $3 endpoint.
+SELECT id FROM replay
+WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND state = 'running';
+
+-- name: replay_cancel
+-- $1 tenant, $2 mode, $3 endpoint, $4 id. Waits for the part that is being made. No row: it is not
+-- running.
+UPDATE replay SET state = 'cancelled', finished_at = now_ms()
+WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4 AND state = 'running'
+RETURNING id;
 
 -- name: replay_advance_one
 -- $1 rows at most, $2 replayed deliveries that may wait per endpoint. The next part of a running
@@ -23,7 +37,8 @@ WITH job AS MATERIALIZED (
     SELECT r.* FROM replay r
     WHERE r.state = 'running' AND $2 > (
         SELECT count(*) FROM (
-            SELECT FROM delivery d WHERE d.endpoint_id = r.endpoint_id AND d.yields LIMIT $2
+            SELECT FROM delivery d
+            WHERE d.endpoint_id = r.endpoint_id AND d.yields AND d.leased_until IS NULL LIMIT $2
         ) AS waiting)
     ORDER BY r.created_at LIMIT 1 FOR UPDATE SKIP LOCKED
 ), page AS MATERIALIZED (

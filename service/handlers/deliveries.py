@@ -1,4 +1,4 @@
-"""/v1/webhooks/{id}/deliveries, /test and /replay: what an endpoint got, gets, and gets again."""
+"""/v1/webhooks/{id}/deliveries and /test: what an endpoint got, gets, and gets again."""
 
 from starlette.responses import Response
 
@@ -13,13 +13,12 @@ from service.deliveries import (
 )
 from service.errors import Conflict, NotFound
 from service.http import Call, reply
-from service.replays import ReplayRequest, get_replay, start_replay
 from service.webhooks import get_endpoint
 
 
 async def list_webhook_deliveries(call: Call) -> Response:
     """GET: a page of deliveries, newest first."""
-    query, whose = call.query(DeliveryQuery), _find_whose(call)
+    query, whose = call.query(DeliveryQuery), call.whose
     async with call.connection() as conn:
         await get_endpoint(conn, *whose)
         return reply(await list_deliveries(conn, *whose, query))
@@ -27,7 +26,7 @@ async def list_webhook_deliveries(call: Call) -> Response:
 
 async def get_webhook_delivery(call: Call) -> Response:
     """GET one: with its attempts."""
-    whose, delivery_id = _find_whose(call), _find_delivery_id(call)
+    whose, delivery_id = call.whose, _find_delivery_id(call)
     async with call.connection() as conn:
         found = await get_delivery(conn, *whose, delivery_id)
     if found is None:
@@ -37,7 +36,7 @@ async def get_webhook_delivery(call: Call) -> Response:
 
 async def resend_webhook_delivery(call: Call) -> Response:
     """POST resend: 202; what waits is due at once, what is finished goes out again."""
-    whose, delivery_id = _find_whose(call), _find_delivery_id(call)
+    whose, delivery_id = call.whose, _find_delivery_id(call)
     async with call.connection() as conn:
         started = await resend_delivery(conn, *whose, delivery_id)
         if started is None and await get_delivery(conn, *whose, delivery_id) is not None:
@@ -50,7 +49,7 @@ async def resend_webhook_delivery(call: Call) -> Response:
 
 async def test_webhook(call: Call) -> Response:
     """POST test: 202; a made-up event of the first type the endpoint wants is on its way."""
-    whose = _find_whose(call)
+    whose = call.whose
     async with call.connection() as conn:
         endpoint = await get_endpoint(conn, *whose)
         if endpoint.status != "active":
@@ -58,29 +57,6 @@ async def test_webhook(call: Call) -> Response:
         started = await send_test(conn, *whose, endpoint.events[0])
     call.state.wakeups.notify("delivery")
     return reply(DeliveryStarted(delivery_id=started), 202)
-
-
-async def start_webhook_replay(call: Call) -> Response:
-    """POST replay: 202 with a task to watch."""
-    wanted, whose = await call.body(ReplayRequest), _find_whose(call)
-    async with call.connection() as conn:
-        await get_endpoint(conn, *whose)
-        started = await start_replay(conn, *whose, wanted)
-    return reply(started, 202, {"Location": f"/v1/webhooks/{whose[2]}/replays/{started.id}"})
-
-
-async def get_webhook_replay(call: Call) -> Response:
-    """GET: how far a replay has come."""
-    whose = _find_whose(call)
-    async with call.connection() as conn:
-        found = await get_replay(conn, *whose, call.request.path_params["replayId"][:100])
-    if found is None:
-        raise NotFound("This webhook has no such replay.")
-    return reply(found)
-
-
-def _find_whose(call: Call) -> tuple[int, bool, str]:
-    return call.principal.tenant_id, call.principal.live, call.id
 
 
 def _find_delivery_id(call: Call) -> int:

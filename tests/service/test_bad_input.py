@@ -1,10 +1,12 @@
 """Bad bodies, queries and ids: each gets the contract's error, and nothing is changed."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
+from service.app import API
 from service.db import Pool
 from tests.factories import Tenant, make_lead
 from tests.serving import Answer, Api
@@ -210,6 +212,20 @@ async def test_an_id_that_is_nobodys_is_404_never_400(api: Api, bad_id: str) -> 
         if base != "/v1/api-keys":
             assert_refused(await api.get(path), 404, "not_found")
             assert_refused(await api.patch(path, {"name": "x"}), 404, "not_found")
+
+
+@pytest.mark.parametrize("bad_id", BAD_IDS)
+async def test_whatever_stands_for_an_id_in_any_path_is_404(api: Api, bad_id: str) -> None:
+    hook = {"url": "https://8.8.8.8/hook", "events": ["lead.created"]}
+    known = (await api.post("/v1/webhooks", hook)).json["id"]
+    for operation in API:
+        names = re.findall(r"\{(\w+)\}", operation.path)
+        for bad in names:
+            path = operation.path.format(**dict.fromkeys(names, known) | {bad: bad_id})
+            body = None if operation.body is None else b'{"since": "2026-01-01"}'
+            answer = await api.call(operation.method, f"/v1{path}", body)
+            expected = {404} if body is None else {400, 404}
+            assert answer.status in expected, (operation.method, path, answer.body)
 
 
 UNKNOWN = [

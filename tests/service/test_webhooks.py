@@ -178,8 +178,10 @@ async def test_of_replays_started_at_once_one_runs_and_the_others_are_refused(
     (started,) = [answer for answer in answers if answer.status == 202]
     refused = [answer for answer in answers if answer.status != 202]
     assert {(answer.status, answer.error["code"]) for answer in refused} == {(409, "conflict")}
-    assert "is running" in refused[0].error["message"]
+    assert started.json["id"] in refused[0].error["message"]
     assert (await api.get(started.headers["location"])).json["state"] == "running"
+    listed = (await api.get(f"/v1/webhooks/{endpoint_id}/replays")).json["data"]
+    assert listed == [started.json]
 
     again = await api.post(path, {"since": "2026-02-01"})  # later, and with another range
     assert (again.status, again.error["code"]) == (409, "conflict")
@@ -189,7 +191,11 @@ async def test_of_replays_started_at_once_one_runs_and_the_others_are_refused(
     assert other.status == 202  # another webhook's is nobody's business
 
     await pool.execute("UPDATE replay SET state = 'done', finished_at = now()")
-    assert (await api.post(path, {"since": "2026-01-01"})).status == 202
+    second = await api.post(path, {"since": "2026-01-01"})
+    assert second.status == 202
+    statuses = [(await api.delete(second.headers["location"])).status for _ in range(2)]
+    assert statuses == [204, 409]
+    assert (await api.get(second.headers["location"])).json["state"] == "cancelled"
 
 
 async def test_a_replay_ends_now_and_none_begins_later(api: Api) -> None:
