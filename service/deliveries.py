@@ -19,6 +19,8 @@ from service.validation import Check
 
 State = Literal["pending", "delivered", "failed", "held", "superseded", "cancelled"]
 ID_PREFIX = "dlv_"
+MOST_TRIES = 100
+"""Of one delivery: each has up to 16 KiB of an answer, and a server may ask for any number."""
 _MAX_ID = 2**63 - 1
 _CURSOR = "`nextCursor` of the page before."
 
@@ -67,7 +69,7 @@ class DeliveryAttempt(Wire):
 
 
 class DeliveryDetail(Delivery):
-    """A delivery with its attempts, oldest first."""
+    """A delivery with the newest 100 of its attempts, oldest first."""
 
     tries: list[DeliveryAttempt] = msgspec.field(name="attemptLog")
 
@@ -113,7 +115,7 @@ async def get_delivery(
     row = await conn.fetchrow(sql.delivery_get, tenant_id, live, endpoint_id, delivery_id)
     if row is None:
         return None
-    tries = await conn.fetch(sql.attempt_list, tenant_id, live, delivery_id)
+    tries = await conn.fetch(sql.attempt_list, tenant_id, live, delivery_id, MOST_TRIES)
     return DeliveryDetail(
         **_to_fields(dict(row)), tries=[_to_attempt(dict(attempt)) for attempt in tries]
     )

@@ -65,6 +65,7 @@ _HOOK_STATE: dict[str, Any] = {
     "failures": 0,
     "failingSince": None,
     "lastSuccessAt": "2026-10-14T13:05:49.020Z",
+    "pausedUntil": None,
 }
 
 _REPLAY: dict[str, Any] = {

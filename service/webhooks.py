@@ -85,7 +85,10 @@ class CreatedEndpoint(Wire, omit_defaults=True):
 
 
 class Endpoint(Wire):
-    """An endpoint as it is listed: no secret, and of its own headers only their names."""
+    """An endpoint as it is listed: no secret, and of its own headers only their names.
+
+    `pausedUntil`: nothing is sent before, for it failed too often or asked for it (Retry-After).
+    """
 
     id: str
     url: str
@@ -104,6 +107,7 @@ class Endpoint(Wire):
     failures: int
     failing_since: Moment | None
     last_success_at: Moment | None
+    paused_until: Moment | None
 
 
 class EndpointList(Wire):

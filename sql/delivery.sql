@@ -375,14 +375,18 @@ WHERE x.count > 0 ORDER BY e.id;
 
 -- name: delivery_list
 -- $1 tenant, $2 mode, $3 endpoint, $4 state or null (all), $5 and $6 created_at and id to go on
--- before, or null, $7 rows. Newest first. Held is what waits for an endpoint that is not active. An
--- event about a webhook has no lead.
+-- before, or null, $7 rows. Newest first. Held is what waits for an endpoint that is not active; when
+-- it is due nobody knows, and nothing is due before its lane opens. An event about a webhook has no
+-- lead.
 WITH unfinished AS (
     SELECT d.id, d.event_id, d.type,
         CASE WHEN d.type NOT LIKE 'webhook.%' THEN d.lead_id END AS lead_id, d.cause,
         CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
-        d.last_status, d.last_error, d.due_at, d.created_at, NULL::timestamptz AS finished_at
+        d.last_status, d.last_error,
+        CASE WHEN e.status = 'active' THEN greatest(d.due_at, h.closed_until) END AS due_at,
+        d.created_at, NULL::timestamptz AS finished_at
     FROM endpoint e
+    JOIN endpoint_health h ON h.endpoint_id = e.id
     JOIN delivery d ON d.endpoint_id = e.id
     WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
       AND ($4::text IS NULL OR $4 = CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END)
@@ -412,9 +416,12 @@ ORDER BY d.created_at DESC, d.id DESC LIMIT $7;
 SELECT d.id, d.event_id, d.type,
     CASE WHEN d.type NOT LIKE 'webhook.%' THEN d.lead_id END AS lead_id, d.cause,
     CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
-    d.last_status, d.last_error, iso_ms(d.due_at) AS due_at, iso_ms(d.created_at) AS created_at,
-    NULL AS finished_at
-FROM endpoint e JOIN delivery d ON d.endpoint_id = e.id
+    d.last_status, d.last_error,
+    iso_ms(CASE WHEN e.status = 'active' THEN greatest(d.due_at, h.closed_until) END) AS due_at,
+    iso_ms(d.created_at) AS created_at, NULL AS finished_at
+FROM endpoint e
+JOIN endpoint_health h ON h.endpoint_id = e.id
+JOIN delivery d ON d.endpoint_id = e.id
 WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 AND d.id = $4
 UNION ALL
 SELECT f.id, f.event_id, f.type,
@@ -425,10 +432,14 @@ FROM delivery_final f
 WHERE f.tenant_id = $1 AND f.live = $2 AND f.endpoint_id = $3 AND f.id = $4;
 
 -- name: attempt_list
--- $1 tenant, $2 mode, $3 delivery.
-SELECT number, iso_ms(at) AS at, status, error, dns_ms, connect_ms, wait_ms, total_ms, body,
-    truncated
-FROM attempt WHERE tenant_id = $1 AND live = $2 AND delivery_id = $3 ORDER BY number, at;
+-- $1 tenant, $2 mode, $3 delivery, $4 rows. The newest, oldest first.
+SELECT a.number, iso_ms(a.at) AS at, a.status, a.error, a.dns_ms, a.connect_ms, a.wait_ms,
+    a.total_ms, a.body, a.truncated
+FROM (
+    SELECT * FROM attempt WHERE tenant_id = $1 AND live = $2 AND delivery_id = $3
+    ORDER BY number DESC, at DESC LIMIT $4
+) AS a
+ORDER BY a.number, a.at;
 
 -- name: delivery_resend
 -- $1 tenant, $2 mode, $3 endpoint, $4 id. One that waits is due at once; of one that is finished a

@@ -24,7 +24,9 @@ SELECT iso_ms(created_at) AS created_at FROM endpoint;
 SELECT e.id, e.url, e.events, e.status, iso_ms(e.created_at) AS created_at, e.status_reason,
     e.description, e.payload, e.retry, e.coalesces, e.rate_limit, e.timeout_ms, e.header_names,
     iso_ms(e.updated_at) AS updated_at, h.failures,
-    iso_ms(h.failing_since) AS failing_since, iso_ms(h.last_success_at) AS last_success_at
+    iso_ms(h.failing_since) AS failing_since, iso_ms(h.last_success_at) AS last_success_at,
+    iso_ms(CASE WHEN e.status = 'active' AND h.closed_until > now() THEN h.closed_until END)
+        AS paused_until
 FROM endpoint e
 JOIN endpoint_health h ON h.endpoint_id = e.id
 WHERE e.tenant_id = $1 AND e.live = $2 AND ($3::text IS NULL OR e.id = $3)

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
 import pytest
+from aiohttp import web
 
 from service.db import Pool
 from service.settings import Settings
 from tests.cluster import reset_database
 from tests.factories import make_tenant
-from tests.receiver import run_receiver
+from tests.receiver import Received, run_receiver
 from tests.webhooks import SECRET, House, run_house, wait_until
 
 
@@ -37,7 +39,8 @@ async def test_no_route_shows_or_touches_a_strangers_webhook(house: House, pool:
             ("POST", "/rotate-secret", {}), ("POST", "/test", {}), ("GET", "/deliveries", None),
             ("GET", f"/deliveries/dlv_{final['id']}", None),
             ("POST", f"/deliveries/dlv_{final['id']}/resend", {}),
-            ("POST", "/replay", {"since": "2026-01-01"}), ("GET", "/replays/rpl_1", None),
+            ("POST", "/replay", {"since": "2026-01-01"}), ("GET", "/replays", None),
+            ("GET", "/replays/rpl_1", None), ("DELETE", "/replays/rpl_1", None),
         ]  # fmt: skip
         for caller in (stranger, house.api.as_(live=False)):
             for method, path, body in calls:
@@ -147,7 +150,7 @@ async def test_a_replay_over_a_range_of_nothing_is_done_at_once(house: House) ->
     assert (await wait_until(done))["sent"] == 0
 
 
-async def test_deliveries_come_in_pages_of_every_state(house: House) -> None:
+async def test_deliveries_come_in_pages(house: House) -> None:
     async with run_receiver() as receiver:
         endpoint_id = await house.add_webhook(receiver.url)
         ids = [await house.add_lead(f"page{n}@example.com") for n in range(5)]
@@ -167,3 +170,99 @@ async def test_deliveries_come_in_pages_of_every_state(house: House) -> None:
             assert (await house.api.get(path, **query)).status == 400, query
         for bad in ("dlv_", "dlv_x", "dlv_99999999999999999999", "7", "dlv_0", "dlv_%C2%B2"):
             assert (await house.api.get(f"{path}/{bad}")).status == 404, bad
+
+
+WAITING = (
+    "INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, "
+    "due_at, created_at) SELECT tenant_id, live, id, 'evt_' || n, now(), 'lead.created', "
+    "'lead_' || n, now() + interval '1 hour', now() FROM endpoint, generate_series(1, 3) AS n "
+    "WHERE id = $1"
+)
+FINISHED = (
+    "INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type, "
+    "lead_id, cause, outcome, attempts, created_at, finished_at) SELECT "
+    "nextval(pg_get_serial_sequence('delivery', 'id')), tenant_id, live, id, 'evt_' || n, now(), "
+    "'lead.created', 'lead_' || n, 'event', $2, 150, now(), now() "
+    "FROM endpoint, generate_series(1, 3) AS n WHERE id = $1"
+)
+OUTCOMES = ["delivered", "failed", "superseded", "cancelled"]
+
+
+async def list_by(house: House, endpoint_id: str, **query: Any) -> list[Any]:
+    """All of a state, two at a time."""
+    found: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        path = f"/v1/webhooks/{endpoint_id}/deliveries"
+        page = (await house.api.get(path, limit=2, **query, **cursor)).json
+        found += page["data"]
+        if not page["pagination"]["hasMore"]:
+            return found
+        cursor = {"cursor": page["pagination"]["nextCursor"]}
+
+
+async def test_each_state_lists_its_deliveries_and_no_others(house: House, pool: Pool) -> None:
+    endpoint_id = await house.add_webhook("http://127.0.0.1:9/")
+    await pool.execute(WAITING, endpoint_id)
+    for outcome in OUTCOMES:
+        await pool.execute(FINISHED, endpoint_id, outcome)
+    ids: list[str] = []
+    for state in [*OUTCOMES, "pending"]:
+        found = await list_by(house, endpoint_id, state=state)
+        assert [item["state"] for item in found] == [state] * 3
+        assert [item["nextAttemptAt"] is None for item in found] == [state != "pending"] * 3
+        ids += [item["id"] for item in found]
+    assert await list_by(house, endpoint_id, state="held") == []
+    everything = await list_by(house, endpoint_id)
+    assert sorted(item["id"] for item in everything) == sorted(ids)
+
+    await house.api.patch(f"/v1/webhooks/{endpoint_id}", {"status": "paused"})
+    held = await list_by(house, endpoint_id, state="held")
+    assert [(item["state"], item["nextAttemptAt"]) for item in held] == [("held", None)] * 3
+    assert await list_by(house, endpoint_id, state="pending") == []
+    path = f"/v1/webhooks/{endpoint_id}/deliveries/{held[0]['id']}"
+    assert (await house.api.get(path)).json["nextAttemptAt"] is None
+
+
+async def test_a_delivery_shows_its_newest_hundred_attempts(house: House, pool: Pool) -> None:
+    endpoint_id = await house.add_webhook("http://127.0.0.1:9/")
+    await pool.execute(FINISHED, endpoint_id, "failed")
+    (item, *_) = await list_by(house, endpoint_id)
+    await pool.execute(
+        "INSERT INTO attempt (tenant_id, live, endpoint_id, delivery_id, number, at, total_ms, "
+        "truncated) SELECT tenant_id, live, id, $2, n, now(), 1, false "
+        "FROM endpoint, generate_series(1, 150) AS n WHERE id = $1",
+        endpoint_id, int(item["id"].removeprefix("dlv_")),
+    )  # fmt: skip
+    found = (await house.api.get(f"/v1/webhooks/{endpoint_id}/deliveries/{item['id']}")).json
+    assert found["attempts"] == 150
+    assert [each["number"] for each in found["attemptLog"]] == list(range(51, 151))
+
+
+async def test_an_endpoint_that_asked_for_patience_shows_until_when(house: House) -> None:
+    async def answer(_: Received) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "3600"})
+
+    async with run_receiver(answer) as receiver:
+        endpoint_id = await house.add_webhook(receiver.url)
+        path = f"/v1/webhooks/{endpoint_id}"
+        assert (await house.api.get(path)).json["pausedUntil"] is None
+        await house.add_lead("patience@example.com")
+
+        async def look() -> Any:
+            return (await house.api.get(path)).json["pausedUntil"]
+
+        until = await wait_until(look)
+        assert 3500 < (datetime.fromisoformat(until) - datetime.now(UTC)).total_seconds() <= 3600
+        await house.add_lead("behind@example.com")
+
+        async def look_behind() -> Any:
+            return [i for i in await list_by(house, endpoint_id) if i["attempts"] == 0]
+
+        (behind,) = await wait_until(look_behind)
+        assert behind["nextAttemptAt"] == until
+        one = (await house.api.get(f"{path}/deliveries/{behind['id']}")).json
+        assert one["nextAttemptAt"] == until
+        await house.api.patch(path, {"status": "paused"})
+        assert (await house.api.get(path)).json["pausedUntil"] is None
+        assert len(receiver.received) == 1
