@@ -13,8 +13,8 @@ import sql
 from service.db import Connection
 from service.errors import Fault, InvalidRequest
 from service.lead_rows import make_event_id
-from service.log import API_VERSION
 from service.models import Limit, Moment, Wire
+from service.sample_events import make_test_event
 from service.validation import Check
 
 State = Literal["pending", "delivered", "failed", "held", "superseded", "cancelled"]
@@ -134,28 +134,11 @@ async def send_test(
 ) -> str:
     """The id of the delivery of a made-up event."""
     event_id = make_event_id()
-    body = make_test_event(event_id, event_type, datetime.now(UTC))
+    body = make_test_event(event_id, event_type, endpoint_id, datetime.now(UTC))
     found = await conn.fetchval(
         sql.delivery_insert_test, tenant_id, live, endpoint_id, event_id, event_type, body
     )
     return f"{ID_PREFIX}{found}"
-
-
-def make_test_event(event_id: str, event_type: str, now: datetime) -> bytes:
-    """An envelope like any other, with `test: true` in its data."""
-    at = now.strftime("%Y-%m-%dT%H:%M:%S.") + f"{now.microsecond // 1000:03}Z"
-    lead: dict[str, object] = {
-        "id": "lead_00000000000000000000000000", "email": "test@example.com", "name": "Test Lead",
-        "company": "Example", "title": None, "phone": None, "status": "new", "score": 0,
-        "source": "api", "tags": [], "customFields": {}, "firstSeenAt": at, "lastActiveAt": at,
-        "createdAt": at, "updatedAt": at,
-    }  # fmt: skip
-    data = {"lead": lead, "version": 1, "actor": "test", "test": True}
-    envelope = {
-        "id": event_id, "type": event_type, "apiVersion": API_VERSION, "createdAt": at,
-        "data": data,
-    }  # fmt: skip
-    return msgspec.json.encode(envelope)
 
 
 def parse_delivery_id(text: str) -> int | None:

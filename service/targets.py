@@ -70,7 +70,7 @@ def is_allowed_address(text: str, *, private: bool) -> bool:
 def check_url(url: str, *, private: bool) -> str:
     """The host to resolve of a URL that a webhook may have. Raises TargetError."""
     if len(url) > MAX_URL_LENGTH:
-        raise TargetError(f"may have {MAX_URL_LENGTH} characters")
+        raise TargetError(f"may have at most {MAX_URL_LENGTH} characters")
     if any(c.isspace() or not c.isprintable() or c == "\\" for c in url):
         raise TargetError("must not hold spaces, backslashes or control characters")
     try:

@@ -1,10 +1,11 @@
-"""The thin form of an event: what happened to which lead, without personal data (pure)."""
+"""The thin form of an event: what happened to what, without personal data (pure)."""
 
 from typing import Any
 
 import msgspec
 
-_KEPT = ("version", "actor", "test")
+_NOUNS = ("lead", "conversation", "webhook")
+_KEPT = ("expired", "version", "actor", "test")
 
 
 class _Envelope(msgspec.Struct):
@@ -16,16 +17,13 @@ class _Envelope(msgspec.Struct):
 
 
 def make_thin(body: bytes) -> bytes:
-    """The same envelope; its data only has `leadId` or `conversationId`, version and actor.
+    """The same envelope; its data only has the id of what it is about, version and actor.
 
-    Always the same bytes for the same event, as a repeated attempt must have them.
+    And `expired` of `webhook.expired`, which is what that says. Always the same bytes for the same
+    event, as a repeated attempt must have them.
     """
     envelope = msgspec.json.decode(body, type=_Envelope)
-    thin = {
-        f"{noun}Id": envelope.data[noun]["id"]
-        for noun in ("lead", "conversation")
-        if noun in envelope.data
-    }
+    thin = {f"{noun}Id": envelope.data[noun]["id"] for noun in _NOUNS if noun in envelope.data}
     thin |= {name: envelope.data[name] for name in _KEPT if name in envelope.data}
     envelope.data = thin
     return msgspec.json.encode(envelope)
