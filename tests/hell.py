@@ -52,13 +52,15 @@ def say(*parts: bytes, pause_s: float = 0.0, hold: bool = False) -> Behave:
     return behave
 
 
-def drip(head: bytes) -> Behave:
+def drip(head: bytes, pause_s: float = 0.1) -> Behave:
+    """A byte now and then."""
+
     async def behave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
         while True:
             writer.write(b"x")
             await writer.drain()
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(pause_s)
 
     return behave
 
@@ -94,6 +96,12 @@ MANY_HEADERS = b"".join(b"X-%d: y\r\n" % n for n in range(10_000))
 HELL: dict[str, tuple[Behave, int | None, str | None]] = {
     "hangs before its head": (say(hold=True), None, "timeout"),
     "sends its head byte by byte": (drip(HEAD + b"X: "), None, "timeout"),
+    "sends a byte of its head every ten seconds": (drip(HEAD + b"X: ", 10), None, "timeout"),
+    "says 200, then a byte every ten seconds": (
+        drip(HEAD + b"Content-Length: 99999\r\n\r\n", 10),
+        200,
+        None,
+    ),
     "says 200, then drips for ever": (drip(HEAD + b"Content-Length: 99999\r\n\r\n"), 200, None),
     "says 500, then drips for ever": (
         drip(b"HTTP/1.1 500 No\r\nContent-Length: 99999\r\n\r\n"),

@@ -86,6 +86,17 @@ async def test_listen_prints_json_lines_and_answers_as_told(session: aiohttp.Cli
     assert (second["verified"], second["answered"]) == (False, 400)
 
 
+async def test_listen_answers_as_late_as_told(session: aiohttp.ClientSession) -> None:
+    process, own_url = await start("--secret", SECRET, "--delay", "0.7")
+    body = b'{"id":"evt_1"}'
+    begun = time.monotonic()
+    async with session.post(own_url, data=body, headers=make_headers(body, int(time.time()))) as a:
+        assert a.status == 204
+    assert 0.7 <= time.monotonic() - begun < 10
+    (told,) = await stop(process)
+    assert (told["verified"], told["answered"]) == (True, 204)
+
+
 async def test_listen_says_in_a_sentence_what_is_wrong(api: Api) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "service.cli", "listen", "--url", api.url,

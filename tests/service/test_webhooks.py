@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 from typing import Any
 
 import pytest
@@ -151,6 +152,41 @@ async def test_a_name_that_resolves_to_this_machine_is_refused_in_production(
             "/v1/webhooks", {"url": "http://8.8.8.8/", "events": ["lead.created"]}
         )
         assert plain.error["details"][0]["code"] == "invalid_url"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "status"),
+    [
+        (["8.8.8.8"], 201), (["10.0.0.1"], 422), (["8.8.8.8", "192.168.1.1"], 422),
+        (["2606:4700::1", "fd00::1"], 422), (["169.254.169.254"], 422), ([], 201),
+    ],
+)  # fmt: skip
+async def test_a_name_that_resolves_to_a_private_address_is_refused(
+    settings: Settings, api: Api, monkeypatch: pytest.MonkeyPatch, addresses: list[str], status: int
+) -> None:
+    ask_system = socket.getaddrinfo
+
+    def answer(host: str, *rest: Any, **options: Any) -> Any:
+        if host != "hook.test":
+            return ask_system(host, *rest, **options)
+        if not addresses:  # which may change until an event is to be sent
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, 0)) for each in addresses]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    before = (await api.get("/v1/webhooks")).body
+    async with serve_api(replace(settings, webhook_allow_private=False)) as url:
+        strict = Api(url, api.session, api.tenant, api.key)
+        body = {"url": "https://hook.test/", "events": ["lead.created"]}
+        made = await strict.post("/v1/webhooks", body)
+        known = await make(api)
+        moved = await strict.patch(f"/v1/webhooks/{known}", {"url": body["url"]})
+    assert (made.status, moved.status) == (status, 200 if status == 201 else 422)
+    if status != 201:
+        fault = made.error["details"][0]
+        assert (fault["field"], fault["code"]) == ("url", "blocked_address")
+        await api.delete(f"/v1/webhooks/{known}")
+        assert (await api.get("/v1/webhooks")).body == before
 
 
 async def test_without_secret_key_the_answer_says_what_is_missing(

@@ -1,20 +1,17 @@
 """Servers that misbehave in every way we could think of, each a real one on loopback."""
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from email.utils import format_datetime
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.hell import HEAD, HELL, run_server, say
+from tests.hell import BOMB, HEAD, HELL, run_server, say
 from tests.receiver import run_receiver
 from workers.connections import Connections
+from workers.retry import MAX_PAUSE_S, MIN_PAUSE_S, PROFILES, Answer, judge
 from workers.sender import Attempt, Target, send
 from workers.wire import MAX_KEPT_BYTES
 
@@ -44,6 +41,37 @@ async def test_a_server_that(client: Connections, name: str) -> None:
     assert len(attempt.body or b"") <= MAX_KEPT_BYTES
 
 
+async def test_a_gzip_bomb_is_kept_as_it_came(client: Connections) -> None:
+    async with run_server(HELL["sends a gzip bomb"][0]) as url:
+        attempt = await try_it(client, url)
+    assert len(BOMB) > MAX_KEPT_BYTES
+    assert (attempt.body, attempt.truncated) == (BOMB[:MAX_KEPT_BYTES], True)
+
+
+@pytest.mark.parametrize(
+    ("text", "pause_s"),
+    [
+        ("1", 1.0), ("120", 120.0), ("0.5", MIN_PAUSE_S), ("-5", MIN_PAUSE_S), ("1e309", 0.0),
+        ("99999999999", MAX_PAUSE_S), ("soon", 0.0), ("", 0.0), ("a" * 101, 0.0),
+        ("Wed, 21 Oct 9999 07:28:00 GMT", MAX_PAUSE_S),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", MIN_PAUSE_S),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3600.0),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_that_asks_for_a_pause_gets_it_within_bounds(
+    client: Connections, status: int, text: str, pause_s: float
+) -> None:
+    head = f"HTTP/1.1 {status} No\r\nRetry-After: {text}\r\nContent-Length: 0\r\n\r\n"
+    async with run_server(say(head.encode())) as url:
+        attempt = await try_it(client, url)
+    answer = Answer(attempt.status, attempt.error, attempt.retry_after, attempt.control)
+    verdict = judge(answer, PROFILES["standard"], 1, None, datetime.now(UTC))
+    assert (verdict.outcome, verdict.disable) == ("retry", None)
+    assert verdict.pause_lane_s == pytest.approx(pause_s, abs=60 if pause_s == 3600 else 0)
+    assert pause_s == 0 or verdict.due_in_s == verdict.pause_lane_s
+
+
 async def test_a_redirect_is_not_followed(client: Connections) -> None:
     async with run_receiver() as hidden:
         head = f"HTTP/1.1 307 Moved\r\nLocation: {hidden.url}\r\nContent-Length: 0\r\n\r\n"
@@ -68,13 +96,6 @@ async def test_an_idle_connection_that_was_closed_meanwhile_costs_nothing(
     assert (first.status, second.status, second.error) == (200, 200, None)
 
 
-@pytest.mark.parametrize("days", [1, -1])
-async def test_bad_certificates_are_refused(client: Connections, tmp_path: Path, days: int) -> None:
-    async with run_server(say(HEAD), make_tls(tmp_path, days)) as url:
-        attempt = await try_it(client, url, 5.0)
-    assert (attempt.status, attempt.error) == (None, "certificate")
-
-
 async def test_a_server_without_tls_is_no_https_server(client: Connections) -> None:
     async with run_server(say(HEAD)) as url:
         attempt = await try_it(client, url.replace("http:", "https:"), 1.0)
@@ -87,25 +108,3 @@ async def test_a_closed_port_and_an_unknown_name_have_names_of_their_own(
 ) -> None:
     assert (await try_it(client, "http://127.0.0.1:9/")).error == "connect"
     assert (await try_it(client, "http://nobody.invalid/", 5.0)).error == "dns"
-
-
-def make_tls(folder: Path, days: int) -> ssl.SSLContext:
-    """A certificate of its own making, valid or expired by so many days."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - timedelta(days=9))
-        .not_valid_after(now + timedelta(days=days)).sign(key, hashes.SHA256())
-    )  # fmt: skip
-    path = folder / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ) + certificate.public_bytes(serialization.Encoding.PEM)
-    )  # fmt: skip
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context

@@ -66,7 +66,7 @@ def test_secrets_of_24_to_64_bytes_are_taken(size: int) -> None:
     assert decode_secret("whsec_" + base64.b64encode(bytes(size)).decode()) == bytes(size)
 
 
-@pytest.mark.skipif(NODE is None, reason="Node is not there")
+@pytest.mark.skipif(NODE is None, reason="Node.js is not there: install it to verify with it")
 @pytest.mark.parametrize(
     "program",
     [
@@ -75,7 +75,8 @@ def test_secrets_of_24_to_64_bytes_are_taken(size: int) -> None:
             _BY_LIBRARY,
             id="its library",
             marks=pytest.mark.skipif(
-                not (VERIFIER / "node_modules").exists(), reason="`npm ci` was not run there"
+                not (VERIFIER / "node_modules").exists(),
+                reason="the library is not there: run `npm ci --prefix .ci/verifier`",
             ),
         ),
     ],

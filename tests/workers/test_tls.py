@@ -1,50 +1,50 @@
-"""Certificates, checked against the host of the URL."""
+"""Certificates: by whom, for whom, and from when to when."""
 
-import ipaddress
 import ssl
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.certificates import DAY, make_authority
 from tests.rawserver import OK, post, run, say
 from workers.connections import Connections
 
+HERE = "127.0.0.1"
 
-@pytest.mark.parametrize("name", ["127.0.0.1", "127.0.0.9"])
-async def test_a_certificate_must_be_for_the_host_of_the_url(tmp_path: Path, name: str) -> None:
-    path = make_certificate(tmp_path, name)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
+
+async def visit(trusted: ssl.SSLContext | None, server_side: ssl.SSLContext) -> list[str | None]:
+    """How two deliveries to it end; by the second, nothing of the first is of use if it failed."""
     connections = Connections(private=True)
-    connections._dialer._tls = ssl.create_default_context(cafile=str(path))
-    async with run(say(OK), context) as server:
+    if trusted is not None:
+        connections._dialer._tls = trusted
+    async with run(say(OK), server_side) as server:
         attempts = [await post(connections, server, scheme="https") for _ in range(2)]
     await connections.close()
-    fits = name == "127.0.0.1"
-    assert [attempt.error for attempt in attempts] == [None if fits else "certificate"] * 2
-    assert server.requests == ([2] if fits else [])
+    assert server.requests == ([2] if attempts[0].error is None else [])
+    return [attempt.error for attempt in attempts]
 
 
-def make_certificate(folder: Path, address: str) -> Path:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hook")])
-    now = datetime.now(UTC)
-    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1)).add_extension(alternative, critical=False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    path = folder / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ) + certificate.public_bytes(serialization.Encoding.PEM)
-    )  # fmt: skip
-    return path
+@pytest.mark.parametrize(
+    ("address", "begins", "ends", "error"),
+    [
+        (HERE, -DAY, DAY, None),
+        ("127.0.0.9", -DAY, DAY, "certificate"),
+        (HERE, -2 * DAY, -DAY, "certificate"),
+        (HERE, DAY, 2 * DAY, "certificate"),
+    ],
+    ids=["valid", "for another host", "expired", "not valid yet"],
+)
+async def test_a_certificate_is_for_the_host_of_the_url_and_for_now(
+    tmp_path: Path, address: str, begins: timedelta, ends: timedelta, error: str | None
+) -> None:
+    authority = make_authority(tmp_path)
+    found = await visit(authority.trust(), authority.serve(address, begins, ends))
+    assert found == [error, error]
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) -> None:
+    authority, stranger = make_authority(tmp_path / "known"), make_authority(tmp_path / "unknown")
+    server_side = stranger.serve(HERE)
+    assert await visit(authority.trust(), server_side) == ["certificate"] * 2
+    assert await visit(None, server_side) == ["certificate"] * 2  # what is trusted in production
