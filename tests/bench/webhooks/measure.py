@@ -37,7 +37,7 @@ class Drain:
     """How fast one dispatcher was, and what each delivery cost whom in processor time."""
 
     per_second: float
-    memory_mb: float
+    peak_mb: float
     connections: int
     cost_us: dict[str, float] = field(default_factory=dict)
 
@@ -47,14 +47,7 @@ async def measure_drain(stage: Stage, count: int) -> Drain:
     settings, conn = stage.settings, stage.conn
     async with start(settings, "-m", "tests.bench.webhooks.sink") as sink:
         port = await sink.read_line()
-        await clear(conn)
-        tenant_id = await make_tenant(conn, f"drain {ULID()}")
-        hosts = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(ENDPOINTS)]
-        ids = [
-            await make_endpoint(conn, settings, tenant_id, f"http://{host}:{port}/")
-            for host in hosts
-        ]
-        await fill_deliveries(conn, tenant_id, ids, count)
+        await fill_endpoints(stage, port, count)
         async with start(settings, "-m", "tests.bench.webhooks.sender") as sender:
             usage = Usage(dispatcher=sender.pid, PostgreSQL=stage.postgres_pid, receiver=sink.pid)
             await sender.read_line()
@@ -62,20 +55,47 @@ async def measure_drain(stage: Stage, count: int) -> Drain:
             while await conn.fetchval("SELECT EXISTS (SELECT FROM delivery)"):  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
             seconds = time.perf_counter() - begun
-            memory = sender.read_rss_mb()
+            peak_mb = sender.read_peak_mb()
             used = usage.stop()
         told = await sink.ask()
         if told["count"] != count:
             raise RuntimeError(f"{count} deliveries were settled, {told['count']} arrived")
     cost = {name: cpu_s / count * 1e6 for name, cpu_s in used.items()}
-    return Drain(count / seconds, memory, told["connections"], cost)
+    return Drain(count / seconds, peak_mb, told["connections"], cost)
+
+
+async def fill_endpoints(stage: Stage, port: str, count: int) -> None:
+    """`count` deliveries wait, for ENDPOINTS addresses of the receiver at this port."""
+    conn = stage.conn
+    await clear(conn)
+    tenant_id = await make_tenant(conn, f"drain {ULID()}")
+    hosts = [f"127.0.{n // 250}.{n % 250 + 1}" for n in range(ENDPOINTS)]
+    ids = [
+        await make_endpoint(conn, stage.settings, tenant_id, f"http://{host}:{port}/")
+        for host in hosts
+    ]
+    await fill_deliveries(conn, tenant_id, ids, count)
+
+
+async def measure_peak(stage: Stage, pending: int, count: int) -> float:
+    """The most memory in MB of a dispatcher that sends the first `count` of `pending`."""
+    async with start(stage.settings, "-m", "tests.bench.webhooks.sink") as sink:
+        await fill_endpoints(stage, await sink.read_line(), pending)
+        async with start(stage.settings, "-m", "tests.bench.webhooks.sender") as sender:
+            await sender.read_line()
+            arrived = 0
+            while arrived < count:
+                await asyncio.sleep(POLL_S)
+                arrived += (await sink.ask())["count"]
+            return sender.read_peak_mb()
 
 
 @dataclass
 class Delay:
-    """Milliseconds from createdAt to arrival, and who kept how many processors busy."""
+    """Milliseconds from createdAt to the 2xx sent back, and who kept how many processors busy."""
 
     delays_ms: list[float]
+    peak_mb: float
     processors: dict[str, float] = field(default_factory=dict)
 
 
@@ -104,7 +124,8 @@ async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
             elapsed = time.perf_counter() - begun
             used = usage.stop()
             delays = await _await_arrivals(sink, share * sent)
-    return Delay(delays, {name: cpu_s / elapsed for name, cpu_s in used.items()})
+            peak_mb = worker.read_peak_mb()
+    return Delay(delays, peak_mb, {name: cpu_s / elapsed for name, cpu_s in used.items()})
 
 
 async def _await_arrivals(sink: Process, count: float) -> list[float]:

@@ -58,7 +58,7 @@ async def measure_beside(
     seconds: float,
     healthy: int = HEALTHY,
 ) -> list[float]:
-    """Milliseconds from createdAt to arrival at the healthy ones, a hostile tenant beside them."""
+    """Milliseconds from createdAt to the healthy ones' 2xx, a hostile tenant beside them."""
     tenants = [await make_tenant(conn, f"beside {ULID()}") for _ in range(healthy + 1)]
     for n, tenant_id in enumerate(tenants[:-1]):
         await make_endpoint(conn, settings, tenant_id, f"http://127.0.0.{n + 1}:{port}/")

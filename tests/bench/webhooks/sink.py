@@ -1,4 +1,4 @@
-"""A receiver as cheap as can be, in a process of its own: counts, notes when what came, may hang.
+"""A receiver as cheap as can be, in a process of its own: counts, notes when it answered, may hang.
 
 It trusts its sender: one request at a time, `Content-Length` as Leadlog writes it. Prints one JSON
 line for each line on its standard input: what has arrived since the last one. `python -m
@@ -20,22 +20,22 @@ _LENGTH, _CREATED = b"\r\nContent-Length: ", b'"createdAt":"'
 
 
 class Tally:
-    """What has arrived: Unix time of its arrival, and of the event's createdAt as text."""
+    """What has arrived: Unix time when it was answered, and of the event's createdAt as text."""
 
     def __init__(self) -> None:
         self.connections = 0
-        self.arrivals: list[tuple[float, str]] = []
+        self.answers: list[tuple[float, str]] = []
 
     def take(self) -> str:
-        """Delays from createdAt to arrival in ms; an event without one has none."""
-        arrivals, self.arrivals = self.arrivals, []
+        """Delays from createdAt to the answer in ms; an event without one has none."""
+        answers, self.answers = self.answers, []
         delays = [
             round((at - datetime.fromisoformat(created).timestamp()) * 1000, 1)
-            for at, created in arrivals
+            for at, created in answers
             if created
         ]
         connections, self.connections = self.connections, 0
-        return json.dumps({"count": len(arrivals), "connections": connections, "delays": delays})
+        return json.dumps({"count": len(answers), "connections": connections, "delays": delays})
 
 
 class Sink(asyncio.Protocol):
@@ -60,8 +60,8 @@ class Sink(asyncio.Protocol):
         if not got.startswith(b"POST /hang"):
             created = got.find(_CREATED, end) + len(_CREATED)
             text = got[created : created + 24].decode() if created > end else ""
-            self._tally.arrivals.append((time.time(), text))
             self._write(_ANSWER)
+            self._tally.answers.append((time.time(), text))
 
 
 async def main() -> None:

@@ -78,9 +78,10 @@ class Process:
         assert self.process.stdout is not None
         return (await self.process.stdout.readline()).decode().strip()
 
-    def read_rss_mb(self) -> float:
+    def read_peak_mb(self) -> float:
+        """The most memory it has had at a time since its start."""
         text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        line = next(line for line in text.splitlines() if line.startswith("VmRSS"))
+        line = next(line for line in text.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
 
 
