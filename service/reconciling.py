@@ -98,8 +98,10 @@ async def reckon(conn: Connection, place: int) -> Reckoning | None:
     piece = await conn.fetchrow(sql.reconciliation_find_next, place, TICKS)
     if piece is None:
         return None
-    rows = await conn.fetch(sql.endpoint_reconcile, place, piece["tick"])
-    stray = await conn.fetch(sql.delivery_reconcile, piece["since"], piece["upto"])
+    async with conn.transaction():
+        await conn.execute(sql.reconciliation_plan_by_order)
+        rows = await conn.fetch(sql.endpoint_reconcile, place, piece["tick"])
+        stray = await conn.fetch(sql.delivery_reconcile, piece["since"], piece["upto"])
     counts = [Difference(*row.values()) for row in rows]
     counts += [
         Difference(row["tenant_id"], row["live"], row["id"], stray=row["stray"]) for row in stray

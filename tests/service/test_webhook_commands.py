@@ -56,6 +56,9 @@ def execute(database_url: str, statement: str, *values: object) -> None:
 
 
 FILE = (
+    "WITH event AS (INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, "
+    "lead_id, version, body, txid) SELECT o.tenant_id, o.live, o.event_id, e.created_at, o.type, "
+    "o.lead_id, o.version, '', o.txid FROM outbox o CROSS JOIN endpoint e) "
     "INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type, "
     "lead_id, version, cause, outcome, attempts, last_error, created_at, finished_at) "
     "SELECT 1, tenant_id, live, id, 'evt_1', created_at, 'lead.created', 'lead_1', 1, 'event', "

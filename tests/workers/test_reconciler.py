@@ -3,6 +3,7 @@
 import base64
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import aiohttp
 import pytest
@@ -27,6 +28,16 @@ from workers.targets import TargetBook
 from workers.ticker import Ticker
 
 KEYS = [base64.urlsafe_b64encode(bytes([n]) * 32).decode() for n in range(3)]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the reconciler logs, whatever level other tests have set."""
+    capture = structlog.testing.LogCapture()
+    level = structlog.make_filtering_bound_logger(0)
+    log = structlog.wrap_logger(None, processors=[capture], wrapper_class=level)
+    monkeypatch.setattr("workers.reconciler.log", log)
+    return capture.entries
 
 
 async def open_endpoint(bench: Workbench, *events: str) -> str:
@@ -146,7 +157,9 @@ async def newest_tick(bench: Workbench) -> int:
     return int(await bench.pool.fetchval("SELECT tick FROM ticker"))
 
 
-async def test_the_reconciler_goes_on_from_where_it_was_however_long_ago(bench: Workbench) -> None:
+async def test_the_reconciler_goes_on_from_where_it_was_however_long_ago(
+    bench: Workbench, told: list[Any]
+) -> None:
     await fill(bench)
     while await Reconciler(bench.shop).once():
         pass
@@ -159,10 +172,10 @@ async def test_the_reconciler_goes_on_from_where_it_was_however_long_ago(bench: 
     await bench.pool.execute(
         "DELETE FROM delivery WHERE event_id = (SELECT max(event_id) FROM delivery)"
     )
-    with structlog.testing.capture_logs() as lines:
-        assert await Reconciler(bench.shop).once() == 1
-        assert await Reconciler(bench.shop).once() == 0
-    (line,) = [line for line in lines if line["event"] == "deliveries.differ"]
+    told.clear()
+    assert await Reconciler(bench.shop).once() == 1
+    assert await Reconciler(bench.shop).once() == 0
+    (line,) = [line for line in told if line["event"] == "deliveries.differ"]
     assert (line["log_level"], line["missing"]) == ("error", 1)
     rows = await bench.pool.fetch("SELECT expected, missing FROM reconciliation ORDER BY tick")
     assert rows[0]["missing"] == 0
@@ -183,7 +196,9 @@ async def test_a_tick_is_found_by_its_time(bench: Workbench) -> None:
     assert await bench.pool.fetchval(sql.tick_find_last, datetime.min.replace(tzinfo=UTC)) == 1
 
 
-async def test_where_fan_out_stands_still_nothing_is_said_to_be_proven(bench: Workbench) -> None:
+async def test_where_fan_out_stands_still_nothing_is_said_to_be_proven(
+    bench: Workbench, told: list[Any]
+) -> None:
     await fill(bench)
     while await Reconciler(bench.shop).once():
         pass
@@ -196,9 +211,9 @@ async def test_where_fan_out_stands_still_nothing_is_said_to_be_proven(bench: Wo
         _, end = await reckon_since(conn, datetime.min.replace(tzinfo=UTC))
     assert end.is_late
     await bench.pool.execute("UPDATE reconciliation SET at = at - interval '6 minutes'")
-    with structlog.testing.capture_logs() as lines:
-        assert await Reconciler(bench.shop).once() == 0
-    assert [line["event"] for line in lines] == ["deliveries.unproven"]
+    told.clear()
+    assert await Reconciler(bench.shop).once() == 0
+    assert [line["event"] for line in told] == ["deliveries.unproven"]
 
 
 async def test_an_event_that_no_window_holds_yet_is_not_proven(bench: Workbench) -> None:
