@@ -93,7 +93,7 @@ class EndpointPatch(Input):
     read_only: ClassVar[frozenset[str]] = frozenset(
         {
             "id", "createdAt", "updatedAt", "statusReason", "failures", "failingSince",
-            "lastSuccessAt", "headerNames", "secret",
+            "lastSuccessAt", "pausedUntil", "headerNames", "secret",
         }
     )  # fmt: skip
 

@@ -273,8 +273,9 @@ WHERE substr(e.headers, 1, 4) <> $1 ORDER BY e.id LIMIT 500 FOR UPDATE;
 UPDATE endpoint SET headers = $4 WHERE tenant_id = $1 AND live = $2 AND id = $3;
 
 -- name: lane_get_lateness
--- How many seconds ago the oldest delivery was due that could be sent: its endpoint is active and
--- nothing keeps its lane closed. Skips from lane to lane, as lane_list_due does. 0: none is late.
+-- How many seconds ago the oldest delivery was due that could be sent: its endpoint is active, its
+-- lane is open, and nothing that waits there is to be skipped. Goes from lane to lane, as
+-- lane_list_due does. 0: none is late.
 WITH RECURSIVE lane AS (
     (SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d WHERE d.leased_until IS NULL
      ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1)

@@ -91,6 +91,7 @@ async def test_a_second_replay_waits_for_the_first(house: House, pool: Pool) -> 
         ({"url": "http://169.254.169.254/"}, 422, "url"),
         ({"url": "https://x/#y"}, 422, "url"),
         ({"secret": SECRET}, 400, "secret"),
+        ({"pausedUntil": None}, 400, "pausedUntil"),
         ({"headers": {"Host": "x"}}, 400, "headers.Host"),
         ({"headers": {"webhook-id": "x"}}, 400, "headers.webhook-id"),
         ({"headers": {"X-A": "a\r\nB: c"}}, 400, "headers.X-A"),
