@@ -18,6 +18,8 @@ TICKS = 2000
 """In one piece: ten seconds of a log that is written to without pause."""
 LATE_S = 60.0
 """Fan-out is milliseconds behind; what is not proven for so long deserves a look."""
+PATIENCE_S = 60
+"""For a statement: a piece may hold much, as after an outage of the ticker."""
 FINALS_KEPT = timedelta(days=30)
 MARGIN = timedelta(hours=1)
 """An event and its delivery may lie in different partitions, of which the older has gone."""
@@ -99,9 +101,11 @@ async def reckon(conn: Connection, place: int) -> Reckoning | None:
     if piece is None:
         return None
     async with conn.transaction():
-        await conn.execute(sql.reconciliation_plan_by_order)
-        rows = await conn.fetch(sql.endpoint_reconcile, place, piece["tick"])
-        stray = await conn.fetch(sql.delivery_reconcile, piece["since"], piece["upto"])
+        await conn.execute(sql.reconciliation_begin, PATIENCE_S)
+        rows = await conn.fetch(sql.endpoint_reconcile, place, piece["tick"], timeout=PATIENCE_S)
+        stray = await conn.fetch(
+            sql.delivery_reconcile, piece["since"], piece["upto"], timeout=PATIENCE_S
+        )
     counts = [Difference(*row.values()) for row in rows]
     counts += [
         Difference(row["tenant_id"], row["live"], row["id"], stray=row["stray"]) for row in stray

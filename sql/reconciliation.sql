@@ -65,10 +65,12 @@ SELECT coalesce(sum(r.missing + r.doubled + r.stray)
     coalesce(max(r.tick), (SELECT tick FROM tick ORDER BY tick LIMIT 1)) AS tick
 FROM reconciliation r;
 
--- name: reconciliation_plan_by_order
--- Until the transaction ends the counts below, which say in what order they read, are read by the
--- indexes that have this order, and not by whatever seems as good while a table is thought empty.
-SELECT set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true);
+-- name: reconciliation_begin
+-- $1 seconds that a statement may take until the transaction ends. The counts below say in what order
+-- they read: until then they are read by the indexes that have this order, and not by whatever seems as
+-- good while a table is thought empty.
+SELECT set_config('statement_timeout', ($1::integer * 1000)::text, true),
+    set_config('enable_sort', 'off', true), set_config('enable_seqscan', 'off', true);
 
 -- name: endpoint_reconcile
 -- $1 and $2 ticks of which the second sees what fan-outs have passed: for each endpoint that events

@@ -1,9 +1,7 @@
 """Counts without end whether every event became its deliveries, and says so if not."""
 
-from msgspec.structs import replace
-
 import sql
-from service.db import Connection, create_pool
+from service.db import Connection
 from service.logs import get_logger
 from service.reconciling import TICKS, Reckoning, find_end, find_place, reckon
 from service.wakeups import Topic
@@ -11,8 +9,6 @@ from workers.slices import Workshop
 
 EVERY_S = 300.0
 """Or as soon as there is a whole piece of the log to count."""
-PATIENCE_S = 60.0
-"""For a statement: a piece may hold much, as after an outage of the ticker."""
 log = get_logger("reconciler")
 
 
@@ -36,13 +32,8 @@ class Reconciler:
             is_due = await conn.fetchval(sql.reconciliation_is_due, EVERY_S)
             if is_due and piece is None:
                 await self._warn_if_late(conn, place)
-        if piece is None or not (is_due or piece["tick"] >= place + TICKS):
-            return 0
-        settings = replace(self._shop.settings, statement_timeout_s=PATIENCE_S)
-        async with (
-            await create_pool(settings, "leadlog-reconciler", 1) as pool,
-            pool.acquire() as conn,
-        ):
+            if piece is None or not (is_due or piece["tick"] >= place + TICKS):
+                return 0
             found = await reckon(conn, place)
             if found is None:
                 return 0

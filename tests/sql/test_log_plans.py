@@ -214,7 +214,7 @@ async def test_a_piece_of_the_reckoning_costs_its_events_however_much_there_is(
     planner: Connection, filling: str
 ) -> None:
     await planner.execute(_WANT + filling)
-    await planner.execute(sql.reconciliation_plan_by_order)
+    await planner.fetch(sql.reconciliation_begin, 60)
     plan = await explain(planner, sql.endpoint_reconcile, "bigint, bigint", "600", "620")
     events = 20 * EVENTS // WINDOWS
 
@@ -229,7 +229,7 @@ async def test_looking_for_stray_deliveries_costs_those_of_that_time(
     planner: Connection, filling: str
 ) -> None:
     await planner.execute(_WANT + filling)
-    await planner.execute(sql.reconciliation_plan_by_order)
+    await planner.fetch(sql.reconciliation_begin, 60)
     end = "clock_timestamp() - interval '10 s'"
     plan = await explain(
         planner, sql.delivery_reconcile, "timestamptz, timestamptz", f"{end} - interval '1 s'", end
