@@ -23,7 +23,8 @@ from service.auth import Authenticator
 from service.db import DATABASE_AWAY, Pool, create_pool
 from service.deadlines import Deadlines
 from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
-from service.docs_page import Page, render_page
+from service.docs.openapi import make_document
+from service.docs.page import Page, render_page
 from service.drain import Drain
 from service.edge import Edge
 from service.errors import Conflict, NotFound, PreconditionFailed, Unprocessable
@@ -49,7 +50,6 @@ from service.limits.limiter import Limiter
 from service.list_query import ListQuery
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
-from service.openapi import make_document
 from service.replays import Replay, ReplayList, ReplayRequest
 from service.routing import SegmentRouter
 from service.scores import LeadScore

@@ -15,7 +15,7 @@ from starlette.types import Scope as AsgiScope
 from service.auth import Authenticator, Principal
 from service.db import Connection, Pool
 from service.deadlines import Deadlines
-from service.docs_page import Page
+from service.docs.page import Page
 from service.drain import Drain
 from service.errors import (
     Fault,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import asyncpg
 
-from service.datafolder import prepare_folder
-from service.servers import Postgres
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Postgres
 from sql.migrate import migrate
 
 TEMPLATE = "leadlog"

@@ -10,9 +10,9 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from service.datafolder import prepare_folder
 from service.db import Connection, Pool, create_pool
-from service.servers import Valkey
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Valkey
 from service.settings import Settings
 from tests.cluster import Cluster, RunningCluster, reset_database
 

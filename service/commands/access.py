@@ -166,7 +166,7 @@ def list_tenants(as_json: AsJson = False) -> None:
 
 def ask_database(ask: Callable[["Connection"], Awaitable[Answer]]) -> Answer:
     """Runs `ask` in one transaction on a migrated database; errors become one sentence."""
-    from service.dev_addresses import add_dev_addresses
+    from service.dev.addresses import add_dev_addresses
     from sql.connection import connect
     from sql.errors import DatabaseError
     from sql.migrate import check_server, find_pending

@@ -15,7 +15,7 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the database's schema up to date. Safe beside a running Leadlog, and to repeat."""
-    from service.dev_addresses import add_dev_addresses
+    from service.dev.addresses import add_dev_addresses
     from sql import migrate as migrations
 
     dsn = add_dev_addresses(load_settings(os.environ)).require_database_url()

@@ -48,7 +48,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 async def _examine(environ: Mapping[str, str]) -> list[Finding]:
-    from service.dev_addresses import add_dev_addresses
+    from service.dev.addresses import add_dev_addresses
 
     try:
         settings = load_settings(environ)

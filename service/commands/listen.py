@@ -13,7 +13,7 @@ import typer
 from service.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from service.listening import Heard
+    from service.listen.listening import Heard
 
 Url = Annotated[str | None, typer.Option(help="The API.  [http://HOST:PORT]")]
 Key = Annotated[str | None, typer.Option(help="An admin key.  [DATA_DIR/admin.key]")]
@@ -64,8 +64,8 @@ def listen(
 
     Behind a pipe it prints one JSON object per line.
     """
-    from service.listen_session import Wishes, listen_until
-    from service.listening import Listener
+    from service.listen.listening import Listener
+    from service.listen.session import Wishes, listen_until
     from service.webhooks import EventType
 
     settings = load_settings(os.environ)

@@ -35,9 +35,9 @@ def dev(
     Data, keys and logs are in the data folder; the next start goes on with them. DATABASE_URL or
     REDIS_URL, if set, name servers of yours to be used instead.
     """
-    from service.dev import run_dev
+    from service.dev.run import run_dev
+    from service.dev.welcome import Announcer
     from service.launch import bind_to_parent
-    from service.welcome import Announcer
 
     if end_with_parent:
         bind_to_parent(signal.SIGTERM)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.dev_addresses import add_dev_addresses
+from service.dev.addresses import add_dev_addresses
 from service.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:

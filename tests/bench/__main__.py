@@ -11,10 +11,10 @@ import typer
 import uvloop
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.datafolder import prepare_folder
+from service.dev.datafolder import prepare_folder
+from service.dev.supervisor import PROJECT
 from service.processes import StartError
 from service.settings import load_settings
-from service.supervisor import PROJECT
 from sql.errors import DatabaseError
 from tests.bench.conduct import Bench, Options, run_bench
 from tests.bench.plan import IDLE, WORKLOADS

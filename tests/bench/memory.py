@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from service.tuning import MIB
+from service.dev.tuning import MIB
 
 SAMPLE_S = 0.25
 

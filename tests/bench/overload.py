@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from service.datafolder import prepare_folder
-from service.supervisor import PROJECT
+from service.dev.datafolder import prepare_folder
+from service.dev.supervisor import PROJECT
 from tests.bench.__main__ import uvloop_runner
 from tests.bench.fill import FEW
 from tests.bench.plan import Kind

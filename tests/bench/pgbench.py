@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 import sql
-from service.serverfiles import find_postgres_programs
+from service.dev.serverfiles import find_postgres_programs
 from tests.bench.programs import LoadError, run_program
 
 CLIENTS = (4, 8, 16, 32, 64)

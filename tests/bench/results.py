@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from service.supervisor import PROJECT
+from service.dev.supervisor import PROJECT
 from tests.bench.conduct import Bench, Options
 from tests.bench.figures import Figure, Row, compute_figures, summarise
 from tests.bench.plan import Idle, Run

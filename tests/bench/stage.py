@@ -13,13 +13,13 @@ from pathlib import Path
 import asyncpg
 
 import sql
-from service.datafolder import prepare_folder
-from service.first_key import ensure_tenant
-from service.folderlock import lock_folder
+from service.dev.datafolder import prepare_folder
+from service.dev.first_key import ensure_tenant
+from service.dev.folderlock import lock_folder
+from service.dev.servers import Postgres, Valkey
+from service.dev.supervisor import PROJECT
 from service.keys import create_key
 from service.processes import Child
-from service.servers import Postgres, Valkey
-from service.supervisor import PROJECT
 from sql.connection import connect
 from sql.migrate import migrate
 from tests.bench import fill

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from service.first_key import ensure_secret_key
+from service.dev.first_key import ensure_secret_key
+from service.dev.supervisor import PROJECT
 from service.launch import build_command
 from service.processes import Child, read_last_line
-from service.supervisor import PROJECT
 from tests.bench.plan import Contestant
 from tests.bench.programs import LoadError
 from tests.bench.stage import Database, Stage

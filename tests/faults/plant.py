@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from service.db import DATABASE_AWAY, Pool
+from service.dev.servers import Postgres, Valkey
 from service.errors import Unavailable
-from service.servers import Postgres, Valkey
 from service.settings import Settings
 from service.webhooks import NewEndpoint, create_endpoint, open_box
 from tests.faults.ledger import Ledger, Outcome, Seen

@@ -5,7 +5,7 @@ import pytest
 
 from service.app import API
 from service.db import Pool
-from service.examples import EXAMPLES
+from service.docs.examples import EXAMPLES
 from service.http import Operation
 from tests.factories import SCOPES, Tenant
 from tests.serving import Answer, Api

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from service.datafolder import write_secret
 from service.db import Pool
-from service.dev_addresses import write_addresses
-from service.first_key import ensure_tenant
+from service.dev.addresses import write_addresses
+from service.dev.datafolder import write_secret
+from service.dev.first_key import ensure_tenant
 from service.keys import hash_key
 from sql.connection import connect
 from sql.migrate import read_migrations

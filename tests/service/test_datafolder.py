@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from service.datafolder import prepare_folder, prepare_subfolder, read_secret, write_secret
+from service.dev.datafolder import prepare_folder, prepare_subfolder, read_secret, write_secret
+from service.dev.serverfiles import find_server_user
 from service.processes import StartError
-from service.serverfiles import find_server_user
 
 ROOT = os.geteuid() == 0
 

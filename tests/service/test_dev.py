@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from service.datafolder import write_secret
+from service.dev.datafolder import write_secret
 from tests.cluster import Cluster
 from tests.service.devrun import DevRun, find_free_port, start_dev, wait_gone
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from service.datafolder import prepare_folder
-from service.servers import Postgres
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Postgres
 from service.settings import Settings
 from sql.migrate import migrate
 from tests.factories import make_tenant

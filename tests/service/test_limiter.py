@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from service.datafolder import prepare_folder
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Valkey
 from service.errors import RateLimited
 from service.limits.limiter import BEAT_S, TEND_S, Admission, Limiter
 from service.limits.plans import Plan
-from service.servers import Valkey
 
 ROUTE = "GET /leads"
 MINUTE = Plan("minute", per_minute=100)

@@ -12,8 +12,8 @@ import standardwebhooks
 from aiohttp import web
 
 from service.commands.listen import _make_printable
-from service.listening import find_fault
-from service.past import parse_since
+from service.listen.listening import find_fault
+from service.listen.past import parse_since
 from service.webhooks import decode_secret
 from tests.listening import start, stop
 from tests.receiver import Received, run_receiver

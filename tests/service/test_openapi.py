@@ -13,9 +13,9 @@ import pytest
 import schemathesis
 
 from service.app import API, SERVICE
-from service.docs_page import render_page
-from service.examples import EXAMPLES
-from service.openapi import find_version, make_document
+from service.docs.examples import EXAMPLES
+from service.docs.openapi import find_version, make_document
+from service.docs.page import render_page
 from service.validation import decode_body
 from tests.serving import Api
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from service.app import API
 from service.db import Pool
-from service.examples import EXAMPLES
+from service.docs.examples import EXAMPLES
 from service.settings import Settings
 from tests.factories import make_lead
 from tests.serving import Answer, Api, serve_api

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from service import launch
 from service.db import Pool, create_pool
+from service.dev.serverfiles import find_server_user
 from service.processes import Child
-from service.serverfiles import find_server_user
 from service.settings import Settings
 from tests.cluster import Cluster
 from tests.factories import make_tenant

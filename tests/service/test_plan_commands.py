@@ -5,7 +5,7 @@ import json
 import pytest
 
 from service.db import Pool
-from service.first_key import ensure_tenant
+from service.dev.first_key import ensure_tenant
 from tests.service.commandline import Command, bare, empty_url, leadlog
 
 __all__ = ["bare", "empty_url", "leadlog"]  # fixtures

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service import serverfiles
+from service.dev import serverfiles
+from service.dev.serverfiles import find_postgres_programs, find_server_user, find_valkey_program
 from service.processes import StartError
-from service.serverfiles import find_postgres_programs, find_server_user, find_valkey_program
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="others run the servers as themselves")
 

@@ -12,14 +12,14 @@ import psutil
 import pytest
 import redis.asyncio
 
-from service.datafolder import prepare_folder
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Postgres, Server, Valkey
 from service.processes import StartError
-from service.servers import Postgres, Server, Valkey
 
 SCRIPT = """
 import asyncio, sys
 from pathlib import Path
-from service.servers import Postgres, Valkey
+from service.dev.servers import Postgres, Valkey
 
 async def main() -> None:
     folder = Path(sys.argv[1])

@@ -15,10 +15,10 @@ import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from service.datafolder import prepare_folder
 from service.db import Pool, create_pool
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Valkey
 from service.log import SHARDS
-from service.servers import Valkey
 from service.settings import Settings
 from tests.cluster import Cluster
 from tests.workers.streaming import Stage, begin_generation, publish

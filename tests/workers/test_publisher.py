@@ -10,10 +10,10 @@ from redis.exceptions import RedisError
 from structlog.testing import CapturingLogger
 
 import sql
-from service.datafolder import prepare_folder
 from service.db import Pool
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Valkey
 from service.log import SHARDS as LOG_SHARDS
-from service.servers import Valkey
 from service.settings import Settings
 from tests.cluster import Cluster
 from tests.workers.streaming import Consumer, Stage, publish

@@ -17,9 +17,9 @@ import pytest
 import redis.asyncio
 from msgspec.structs import replace
 
-from service.datafolder import prepare_folder
 from service.db import DATABASE_AWAY, Pool, create_pool
-from service.servers import Postgres, Valkey
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Postgres, Valkey
 from service.settings import Settings
 from sql.migrate import migrate
 from tests.workbench import Workbench, make_workbench

@@ -15,9 +15,9 @@ from typing import Any
 import asyncpg
 
 import sql
-from service.datafolder import prepare_folder
+from service.dev.datafolder import prepare_folder
+from service.dev.servers import Postgres, Valkey
 from service.keys import create_key
-from service.servers import Postgres, Valkey
 from service.settings import Settings
 from service.webhooks import NewEndpoint, create_endpoint, open_box
 from sql.migrate import migrate

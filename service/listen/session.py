@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import aiohttp
 import msgspec
 
-from service.api_client import open_api
-from service.forwarding import obey_forever, open_forwarder, read_lines
-from service.listening import Listener, register, serve_listener
-from service.past import parse_since, read_log, replay_webhook, resend
+from service.listen.api_client import open_api
+from service.listen.forwarding import obey_forever, open_forwarder, read_lines
+from service.listen.listening import Listener, register, serve_listener
+from service.listen.past import parse_since, read_log, replay_webhook, resend
 from service.processes import StartError
 from service.settings import SettingsError
 from service.webhooks import decode_secret

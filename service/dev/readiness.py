@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import sql
 from service.address import find_reachable_host, make_url
+from service.dev.supervisor import Command, describe_exit
 from service.processes import StartError
 from service.settings import Settings
-from service.supervisor import Command, describe_exit
 from sql.connection import connect
 
 READY_WITHIN_S = 60.0

@@ -19,7 +19,7 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 10.0
 # One that ran this long had no trouble starting.
 HEALTHY_AFTER_S = 30.0
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class Part(Protocol):

@@ -5,8 +5,8 @@ import secrets
 from pathlib import Path
 
 import sql
-from service.datafolder import read_secret, write_secret
 from service.db import Connection
+from service.dev.datafolder import read_secret, write_secret
 from service.keys import create_key, hash_key
 from sql.connection import connect
 

@@ -14,21 +14,21 @@ from pathlib import Path
 
 import sql
 from service.address import check_port
-from service.datafolder import prepare_folder
-from service.dev_addresses import remove_addresses, write_addresses
-from service.first_key import ensure_admin_key, ensure_secret_key
-from service.folderlock import FolderLock, lock_folder
-from service.readiness import wait_until_ready
-from service.servers import Postgres, Valkey
-from service.settings import Settings
-from service.supervisor import (
+from service.dev.addresses import remove_addresses, write_addresses
+from service.dev.datafolder import prepare_folder
+from service.dev.first_key import ensure_admin_key, ensure_secret_key
+from service.dev.folderlock import FolderLock, lock_folder
+from service.dev.readiness import wait_until_ready
+from service.dev.servers import Postgres, Valkey
+from service.dev.supervisor import (
     Command,
     Part,
     force_exit,
     keep_running,
     stop_all,
 )
-from service.welcome import Announcer
+from service.dev.welcome import Announcer
+from service.settings import Settings
 from sql.connection import connect
 from sql.migrate import migrate
 

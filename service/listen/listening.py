@@ -13,8 +13,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from service.api_client import call_api
-from service.forwarding import Forwarder
+from service.listen.api_client import call_api
+from service.listen.forwarding import Forwarder
 from service.processes import StartError
 
 TOLERANCE_S = 300

@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from service.schema_words import describe_schema
+from service.docs.schema_words import describe_schema
 
 Json = dict[str, Any]
 STYLE = (Path(__file__).parent / "docs.css").read_text(encoding="utf-8")
@@ -43,7 +43,7 @@ class _Entry:
 
 
 def render_page(document: Json) -> Page:
-    """The page of a document that `service.openapi` made."""
+    """The page of a document that `service.docs.openapi` made."""
     entries = [
         _Entry(method.upper(), path, operation)
         for path, item in document["paths"].items()

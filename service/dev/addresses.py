@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from service.datafolder import read_secret, write_secret
+from service.dev.datafolder import read_secret, write_secret
 from service.settings import Settings
 
 FILE_NAME = "dev.env"

@@ -25,11 +25,11 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from service import launch
-from service.datafolder import prepare_subfolder
-from service.leftovers import end_leftovers
+from service.dev.datafolder import prepare_subfolder
+from service.dev.leftovers import end_leftovers
+from service.dev.serverfiles import find_postgres_programs, find_server_user, find_valkey_program
+from service.dev.tuning import choose_settings, measure_memory
 from service.processes import POLL_S, Child, StartError, read_last_line
-from service.serverfiles import find_postgres_programs, find_server_user, find_valkey_program
-from service.tuning import choose_settings, measure_memory
 
 MAJOR_VERSION = "18"
 READY_WAIT_S = 120.0  # after a crash PostgreSQL first replays its log

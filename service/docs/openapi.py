@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from service.docs.examples import EXAMPLES
 from service.errors import (
     Conflict,
     ErrorBody,
@@ -28,7 +29,6 @@ from service.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from service.examples import EXAMPLES
 from service.http import Operation
 from service.idempotency import METHODS
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import msgspec
 
-from service.api_client import call_api
-from service.forwarding import sign_anew
+from service.listen.api_client import call_api
+from service.listen.forwarding import sign_anew
 from service.models import parse_moment
 
 PAGE = 500

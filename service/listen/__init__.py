@@ -1,0 +1,1 @@
+"""`leadlog listen`: the subscriber's side of webhooks, on one's own machine."""
