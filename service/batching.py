@@ -29,7 +29,8 @@ class Batcher(Generic[Item, Result]):
     `run` returns one result per item, in the order of the items; a result that is an exception
     is raised at its caller. At most `lanes` calls are in flight, at most `max_waiting` items wait.
     Of items with the same `alone` key only one is in flight; the next waits for its own turn.
-    With `late_after_s` a line whose oldest item has stood longer takes no more items.
+    With `late_after_s` a line whose oldest item has stood longer takes no more items. With
+    `next_lane_after_s` a call that takes no longer has its lane alone: fuller batches cost less.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Batcher(Generic[Item, Result]):
         lanes: int = 2,
         alone: Callable[[Item], Hashable] | None = None,
         late_after_s: float = float("inf"),
+        next_lane_after_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
@@ -49,6 +51,8 @@ class Batcher(Generic[Item, Result]):
         self._lanes = lanes
         self._alone = alone
         self._late_after_s = late_after_s
+        self._next_lane_after_s = next_lane_after_s
+        self._called_at = 0.0
         self._clock = clock
         self._behind: dict[Hashable, deque[Entry[Item, Result]]] = {}
         self._count = 0
@@ -62,12 +66,18 @@ class Batcher(Generic[Item, Result]):
             raise Unavailable("Too many requests are waiting for the database; try again shortly.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._enqueue(item, future)
-        if self._in_flight < self._lanes and self._waiting:
+        if self._waiting and self._has_free_lane():
             self._in_flight += 1
             flight = asyncio.create_task(self._fly())
             self._flights.add(flight)
             flight.add_done_callback(self._flights.discard)
         return await future
+
+    def _has_free_lane(self) -> bool:
+        if not self._in_flight:
+            return True
+        waits_s = self._clock() - self._called_at if self._next_lane_after_s else 0.0
+        return self._in_flight < self._lanes and waits_s >= self._next_lane_after_s
 
     def _enqueue(self, item: Item, future: asyncio.Future[Result]) -> None:
         now = self._clock()
@@ -113,6 +123,7 @@ class Batcher(Generic[Item, Result]):
                 del self._behind[key]
 
     async def _settle(self, entries: list[Entry[Item, Result]]) -> None:
+        self._called_at = self._clock()
         try:
             async with asyncio.timeout(RUN_TIMEOUT_S):
                 results = await self._run([item for item, _, _ in entries])

@@ -81,6 +81,7 @@ async def create_pool(
         },
     )
     pool.late_after_s = late_after_s
+    pool.turns, pool.waiting = asyncio.Semaphore(pool.get_max_size()), {}
     return await pool
 
 
@@ -92,21 +93,34 @@ class _BoundedPool(asyncpg.Pool):
     """
 
     late_after_s = float("inf")
+    turns: asyncio.Semaphore
+    """In order of arrival: asyncpg's own queue lets who comes just then pass those who wait."""
+    waiting: dict[object, float]
+    """Since when each of them has waited, the first first."""
 
     async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109  # as asyncpg's own
-        """Where a connection is free there is no wait to be bounded, and bounding one costs."""
-        if self.get_idle_size():
+        if self.turns.locked():
+            await self._wait(ACQUIRE_TIMEOUT_S if timeout is None else timeout)
+        else:
+            await self.turns.acquire()
+        try:
             return await super()._acquire(timeout)  # type: ignore[misc]  # not in the stubs
+        except BaseException:
+            self.turns.release()
+            raise
+
+    async def _wait(self, bound_s: float) -> None:
         now, place = time.monotonic(), object()
-        waiting: dict[object, float] = self.__dict__.setdefault("waiting", {})
-        if waiting and is_too_late(next(iter(waiting.values())), now, self.late_after_s):
+        oldest = next(iter(self.waiting.values()), now)
+        if is_too_late(oldest, now, self.late_after_s):
             REQUESTS_SHED.labels("pool").inc()
             raise Unavailable(TOO_MUCH)
-        waiting[place] = now
+        self.waiting[place] = now
         try:
-            return await super()._acquire(timeout or ACQUIRE_TIMEOUT_S)  # type: ignore[misc]  # as above
+            async with asyncio.timeout(bound_s):
+                await self.turns.acquire()
         finally:
-            del waiting[place]
+            del self.waiting[place]
 
     async def release(
         self,
@@ -115,8 +129,11 @@ class _BoundedPool(asyncpg.Pool):
         timeout: float | None = None,  # noqa: ASYNC109  # as asyncpg's own
     ) -> None:
         """Gives a connection back."""
-        bound_s = ACQUIRE_TIMEOUT_S if timeout is None else timeout
-        await super().release(connection, timeout=bound_s)
+        try:
+            bound_s = ACQUIRE_TIMEOUT_S if timeout is None else timeout
+            await super().release(connection, timeout=bound_s)
+        finally:
+            self.turns.release()
 
 
 class Connector:

@@ -37,6 +37,8 @@ from service.wakeups import Wakeups
 
 HOLD_S = 1.0
 """How long a request waits for what another transaction holds: the lock_timeout of its pool."""
+SLOW_WRITE_S = 0.05
+"""A statement that takes longer is no reason for the next batch to wait."""
 KEPT_APART_S = 10 * HOLD_S
 WRITE_TRIES = 3
 """What another transaction writes at the same moment, an e-mail or a key, is seen next time."""
@@ -53,14 +55,17 @@ class LeadStore:
         self._pool = pool
         self._wakeups = wakeups
         self._inserts: Batcher[LeadRow, Shown] = Batcher(
-            self._insert_many, late_after_s=late_after_s
+            self._insert_many, late_after_s=late_after_s, next_lane_after_s=SLOW_WRITE_S
         )
         self._reads: Batcher[LeadKey, Detail | None] = Batcher(
             self._get_many, late_after_s=late_after_s
         )
         # One patch of a lead at a time, in order of arrival: a statement cannot change it twice.
         self._updates: Batcher[PatchRow, Shown] = Batcher(
-            self._update_many, alone=_name_lead, late_after_s=late_after_s
+            self._update_many,
+            alone=_name_lead,
+            late_after_s=late_after_s,
+            next_lane_after_s=SLOW_WRITE_S,
         )
         # Those whose lead another transaction holds, apart, so that no neighbour waits with them.
         self._late_updates: Batcher[PatchRow, Shown] = Batcher(

@@ -78,6 +78,15 @@ class Limiter:
 
     async def admit(self, key_id: str, plan: Plan, route: str) -> "Admission":
         """Lets a request through. Raises RateLimited."""
+        while (admission := self.admit_now(key_id, plan, route)) is None:
+            tally, now = self._tallies[key_id], self._clock()
+            windows = tally.list_windows(route, now)
+            _refuse_if_spent(tally, windows, now)
+            await self._wishes.submit(Wish(tally, windows))
+        return admission
+
+    def admit_now(self, key_id: str, plan: Plan, route: str) -> "Admission | None":
+        """Lets a request through out of what is held; None if Redis is to be asked."""
         tally = self._tallies.get(key_id)
         if tally is None:
             tally = self._tallies[key_id] = Tally(key_id, plan)
@@ -85,11 +94,11 @@ class Limiter:
             tally.follow(plan)
         now = tally.seen_at = self._clock()
         windows = tally.list_windows(route, now)
-        while not (tally.has_place and all(window.held for window in windows)):
-            _refuse_if_spent(tally, windows, now)
-            await self._wishes.submit(Wish(tally, windows))
-            now = self._clock()
-            windows = tally.list_windows(route, now)
+        if not tally.has_place:
+            return None
+        for window in windows:
+            if not window.held:
+                return None
         tally.begin(windows)
         return Admission(tally, _make_headers(windows))
 
@@ -281,9 +290,8 @@ def _make_headers(windows: Sequence[Window]) -> Headers:
     """Of the window that will be spent first."""
     if not windows:
         return []
-    tightest = min(windows, key=lambda window: window.remaining)
-    return [
-        (b"x-ratelimit-limit", b"%d" % tightest.rule.limit),
-        (b"x-ratelimit-remaining", b"%d" % tightest.remaining),
-        (b"x-ratelimit-reset", b"%d" % tightest.ends_at),
-    ]
+    tightest, remaining = windows[0], windows[0].remaining
+    for window in windows[1:]:
+        if (left := window.remaining) < remaining:
+            tightest, remaining = window, left
+    return [*tightest.headers, (b"x-ratelimit-remaining", b"%d" % remaining)]

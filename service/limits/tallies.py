@@ -47,7 +47,7 @@ class Tally:
         window = self._windows.get(rule.name)
         if window is None:
             window = self._windows[rule.name] = Window(rule, now)
-        window.rule = rule
+        window.follow(rule)
         return window
 
     @property

@@ -36,7 +36,7 @@ class Window:
     """Requests let through and to be let through until `ends_at`, in Unix seconds."""
 
     __slots__ = ("_ahead", "_asked_at", "_known", "_spent_until", "_taken", "_unreported",
-                 "ends_at", "held", "rule")  # fmt: skip
+                 "ends_at", "headers", "held", "rule")  # fmt: skip
 
     def __init__(self, rule: Rule, now: float) -> None:
         self.rule = rule
@@ -45,6 +45,11 @@ class Window:
     def _begin(self, now: float) -> None:
         span_s = self.rule.span_s
         self.ends_at = (int(now) // span_s + 1) * span_s
+        self.headers = [
+            (b"x-ratelimit-limit", b"%d" % self.rule.limit),
+            (b"x-ratelimit-reset", b"%d" % self.ends_at),
+        ]
+        """What an answer says of it, whatever is left."""
         self.held = 0
         """Granted to us and not used yet."""
         self._known = 0
@@ -56,6 +61,11 @@ class Window:
         self._ahead = 1
         self._asked_at = 0.0
         self._spent_until = 0.0
+
+    def follow(self, rule: Rule) -> None:
+        """A rule of the same name and span, perhaps with another limit."""
+        self.rule = rule
+        self.headers[0] = (b"x-ratelimit-limit", b"%d" % rule.limit)
 
     def roll(self, now: float) -> None:
         """When the window is over, the next one begins."""

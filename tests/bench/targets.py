@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import socket
 import sys
@@ -91,9 +90,6 @@ def start_workers(stage: Stage, database: Database) -> None:
 
 def start_child(stage: Stage, name: str, arguments: list[str], database: Database) -> Child:
     """A process in the environment that `leadlog dev` would give it; its log goes to a file."""
-    metrics = stage.folder / f"metrics-{name}"
-    shutil.rmtree(metrics, ignore_errors=True)
-    metrics.mkdir()
     env = {
         "PATH": "/usr/bin:/bin",
         "PYTHONPATH": str(PROJECT),
@@ -102,7 +98,6 @@ def start_child(stage: Stage, name: str, arguments: list[str], database: Databas
         "DATABASE_URL": database.dsn,
         "REDIS_URL": stage.valkey.url,
         "DATA_DIR": str(stage.folder),
-        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
     }
     argv = build_command([sys.executable, "-P", "-m", *arguments], signal.SIGTERM)
     child = Child(argv, cwd=stage.folder, env=env, log=stage.folder / f"{name}.log")
