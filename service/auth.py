@@ -54,7 +54,12 @@ class Authenticator:
         match = _BEARER.fullmatch(header.strip())
         if match is None:
             raise Unauthorized("The Authorization header must be: Bearer sk_live_… or sk_test_….")
-        principal = await self._find(hash_key(match[1]))
+        key_hash = hash_key(match[1])
+        known = self._cache.get(key_hash)
+        if known is not None and known[0] > time.monotonic():
+            principal = known[1]
+        else:
+            principal = await self._find(key_hash)
         if principal is None:
             raise Unauthorized("This API key is unknown, revoked or expired.")
         if _RANK[principal.scope] < _RANK[needed]:
@@ -71,9 +76,6 @@ class Authenticator:
 
     async def _find(self, key_hash: bytes) -> Principal | None:
         now = time.monotonic()
-        cached = self._cache.get(key_hash)
-        if cached is not None and cached[0] > now:
-            return cached[1]
         principal = await self._lookups.submit(key_hash)
         if len(self._cache) >= CACHE_SIZE:  # a flood of made-up keys must not fill the memory
             self._cache.clear()

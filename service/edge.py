@@ -22,6 +22,7 @@ from service.errors import TOO_MUCH, InternalError, Problem, Unavailable, encode
 from service.ids import make_request_id
 from service.logs import get_logger, write_info
 from service.metrics import REQUEST_SECONDS, REQUESTS
+from service.routing import SegmentRouter
 from service.shedding import Gate
 
 OVERLOADED = Unavailable(TOO_MUCH)
@@ -37,6 +38,7 @@ class Edge:
     def __init__(self, app: ASGIApp, doc_url: str, gate: Gate, sheddable: tuple[str, ...]) -> None:
         """`sheddable`: beginnings of the paths that `gate` is for; health is never refused."""
         self._app = app
+        self._answer: ASGIApp = app.app if isinstance(app, SegmentRouter) else app
         self._doc_url = doc_url
         self._gate = gate
         self._sheddable = tuple(f"{prefix}/" for prefix in sheddable)
@@ -59,7 +61,7 @@ class Edge:
         exchange = _Exchange(scope, send)
         self._gate.enter()
         try:
-            await self._app(scope, receive, exchange.send)
+            await self._answer(scope, receive, exchange.send)
         except Exception as error:  # noqa: BLE001  # every error becomes an answer
             await self._answer_error(error, exchange, receive)
         finally:

@@ -7,7 +7,6 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
@@ -67,10 +66,13 @@ class State:
 class Call:
     """One request, its principal known (unless the route is open to all)."""
 
-    __slots__ = ("_principal", "keyed", "raw", "request", "state")
+    __slots__ = ("_principal", "_receive", "keyed", "raw", "scope", "state")
 
-    def __init__(self, request: Request, state: State, principal: Principal | None) -> None:
-        self.request = request
+    def __init__(
+        self, scope: AsgiScope, receive: Receive, state: State, principal: Principal | None
+    ) -> None:
+        self.scope = scope
+        self._receive = receive
         self.state = state
         self._principal = principal
         self.raw: bytes | None = None
@@ -86,6 +88,12 @@ class Call:
         return self._principal
 
     @property
+    def path_params(self) -> dict[str, str]:
+        """What stands in the path for its parameters."""
+        found: dict[str, str] = self.scope["path_params"]
+        return found
+
+    @property
     def id(self) -> str:
         """The id in the path."""
         return self.path_id("id")
@@ -97,23 +105,23 @@ class Call:
 
     def path_id(self, name: str) -> str:
         """An id in the path. What cannot be one of ours is not found, like any unknown one."""
-        text: str = self.request.path_params[name]
+        text = self.path_params[name]
         if not 1 <= len(text) <= MAX_ID_LENGTH or not text.isascii() or not text.isprintable():
             raise NotFound("There is nothing with this id.")
         return text
 
     async def body(self, kind: type[T]) -> T:
         """The body as a struct."""
-        raw = self.raw = await read_body(self.request, self.state)
+        raw = self.raw = await read_body(self.scope, self._receive, self.state)
         return decode_body(raw, kind)
 
     def query(self, kind: type[T]) -> T:
         """The query string as a struct."""
-        return decode_query(split_query(self.request.scope["query_string"]), kind)
+        return decode_query(split_query(self.scope["query_string"]), kind)
 
     def header(self, name: str) -> str | None:
         """A header of the request, by its name in lower case."""
-        return get_header(self.request.scope, name)
+        return get_header(self.scope, name)
 
     @property
     def request_key(self) -> RequestKey | None:
@@ -191,40 +199,41 @@ class Resource:
         self._allow = ", ".join(sorted(self._operations))
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive, send)
-        operation = self._operations.get(request.method)
+        operation = self._operations.get(scope["method"])
         if operation is None:
-            message = f"{request.method} is not allowed here; use {self._allow}."
+            message = f"{scope['method']} is not allowed here; use {self._allow}."
             raise MethodNotAllowed(message, headers={"Allow": self._allow})
         scope["route_path"] = operation.path
         state: State = scope["state"]["leadlog"]
         with state.deadlines.limit(find_deadline_s(operation, state.settings)):
-            response = await self._answer(operation, request, state)
+            response = await _answer(operation, scope, receive, state)
         await response(scope, receive, send)
 
-    @staticmethod
-    async def _answer(operation: Operation, request: Request, state: State) -> Response:
-        if operation.scope is None:
-            return await _handle(operation, Call(request, state, None))
-        header = get_header(request.scope, "authorization")
-        principal = await state.auth.authenticate(header, operation.scope)
-        request.scope["principal"] = principal
-        call = Call(request, state, principal)
-        if principal.plan is None:
-            return await _handle(operation, call)
-        asked = principal.key_id, principal.plan, operation.route
-        admission = state.limiter.admit_now(*asked) or await state.limiter.admit(*asked)
-        request.scope["limit_headers"] = admission.headers
-        try:
-            return await _handle(operation, call)
-        finally:
-            admission.end()
+
+async def _answer(
+    operation: Operation, scope: AsgiScope, receive: Receive, state: State
+) -> Response:
+    if operation.scope is None:
+        return await _handle(operation, Call(scope, receive, state, None))
+    header = get_header(scope, "authorization")
+    principal = await state.auth.authenticate(header, operation.scope)
+    scope["principal"] = principal
+    call = Call(scope, receive, state, principal)
+    if principal.plan is None:
+        return await _handle(operation, call)
+    asked = principal.key_id, principal.plan, operation.route
+    admission = state.limiter.admit_now(*asked) or await state.limiter.admit(*asked)
+    scope["limit_headers"] = admission.headers
+    try:
+        return await _handle(operation, call)
+    finally:
+        admission.end()
 
 
-async def _handle(operation: Operation, call: Call) -> Response:
-    if operation.query is NoQuery and call.request.scope["query_string"]:
+def _handle(operation: Operation, call: Call) -> Awaitable[Response]:
+    if operation.query is NoQuery and call.scope["query_string"]:
         call.query(NoQuery)
-    return await operation.handler(call)
+    return operation.handler(call)
 
 
 def find_deadline_s(operation: Operation, settings: Settings) -> float:
@@ -251,16 +260,16 @@ def get_header(scope: AsgiScope, name: str) -> str | None:
     return None if value is None else value.decode("latin-1")
 
 
-async def read_body(request: Request, state: State) -> bytes:
+async def read_body(scope: AsgiScope, receive: Receive, state: State) -> bytes:
     """The whole body, refused while it is being read if it is too large, too slow or not JSON."""
     limit_bytes, timeout_s = state.settings.body_limit_bytes, state.settings.body_timeout_s
-    check_media_type(request.scope)
-    declared = get_header(request.scope, "content-length") or "0"
+    check_media_type(scope)
+    declared = get_header(scope, "content-length") or "0"
     if declared.isdecimal() and int(declared) > limit_bytes:
         raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has {declared}.")
     try:
         with state.deadlines.limit(timeout_s):
-            return await _collect(request.receive, limit_bytes)
+            return await _collect(receive, limit_bytes)
     except TimeoutError:
         message = f"The body did not arrive within {timeout_s:g} seconds."
         raise InvalidRequest(
@@ -319,8 +328,13 @@ class JsonResponse(Response):
         self.raw_headers = [
             (b"content-length", b"%d" % len(body)),
             (b"content-type", b"application/json"),
-            *((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers),
+            *[(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
         ]
+
+    async def __call__(self, _: AsgiScope, __: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": self.status_code}
+        await send(start | {"headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body})
 
 
 def no_content() -> Response:

@@ -76,7 +76,7 @@ class KeyedCall:
     def request_key(self) -> RequestKey:
         """Asked for when the body, if the route takes one, has been read."""
         if self._request_key is None:
-            asked = self.call.request.path_params
+            asked = self.call.path_params
             condition = self.call.header("if-match")
             request = make_digest(
                 *asked.values(), "any" if condition is None else f"={condition}",

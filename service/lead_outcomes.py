@@ -36,10 +36,10 @@ class Detail(msgspec.Struct, frozen=True):
     etag: str
 
 
-def make_detail(record: asyncpg.Record) -> Detail:
-    body = record["body"]
-    told = record["told"] if body is not None else record["version"]
-    return Detail(body and body.encode(), make_etag(record["version"], told))
+def make_detail(version: int, told: int, body: str | None) -> Detail:
+    if body is None:
+        return Detail(None, make_etag(version, version))
+    return Detail(body.encode(), make_etag(version, told))
 
 
 def make_shown(record: asyncpg.Record) -> Shown:

@@ -122,10 +122,8 @@ class LeadStore:
 
     async def _get_many(self, keys: list[LeadKey]) -> Sequence[Detail | None]:
         columns = zip(*set(keys), strict=True)
-        found = {
-            (row["tenant_id"], row["live"], row["id"], row["known"]): make_detail(row)
-            for row in await self._pool.fetch(sql.lead_get_many, *columns)
-        }
+        rows = await self._pool.fetch(sql.lead_get_many, *columns)
+        found = {tuple(row[:4]): make_detail(*row[4:]) for row in rows}
         return [found.get(key) for key in keys]
 
     async def _insert_many(self, rows: list[LeadRow]) -> Sequence[Shown | Exception]:

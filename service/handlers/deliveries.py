@@ -60,7 +60,7 @@ async def test_webhook(call: Call) -> Response:
 
 
 def _find_delivery_id(call: Call) -> int:
-    found = parse_delivery_id(call.request.path_params["deliveryId"])
+    found = parse_delivery_id(call.path_params["deliveryId"])
     if found is None:
         raise _no_delivery()
     return found
