@@ -37,7 +37,7 @@ from service.wakeups import Wakeups
 
 HOLD_S = 1.0
 """How long a request waits for what another transaction holds: the lock_timeout of its pool."""
-SLOW_WRITE_S = 0.05
+SLOW_READ_S, SLOW_WRITE_S = 0.01, 0.05
 """A statement that takes longer is no reason for the next batch to wait."""
 KEPT_APART_S = 10 * HOLD_S
 WRITE_TRIES = 3
@@ -58,7 +58,7 @@ class LeadStore:
             self._insert_many, late_after_s=late_after_s, next_lane_after_s=SLOW_WRITE_S
         )
         self._reads: Batcher[LeadKey, Detail | None] = Batcher(
-            self._get_many, late_after_s=late_after_s
+            self._get_many, late_after_s=late_after_s, next_lane_after_s=SLOW_READ_S
         )
         # One patch of a lead at a time, in order of arrival: a statement cannot change it twice.
         self._updates: Batcher[PatchRow, Shown] = Batcher(

@@ -286,3 +286,21 @@ async def test_a_statement_that_never_ends_is_given_up_and_its_lane_is_free_agai
         await first
     desk.open.set()
     assert await batcher.submit(2) == 20
+
+
+async def test_the_next_lane_opens_when_the_call_before_it_takes_long() -> None:
+    now = 0.0
+    desk = Desk()
+    batcher: Batcher[int, int] = Batcher(
+        desk.run, lanes=2, next_lane_after_s=0.05, clock=lambda: now
+    )
+    first = await hold_up(desk, batcher)
+    young = asyncio.create_task(batcher.submit(1))
+    await settle_down()
+    assert desk.batches == [[0]]
+    now = 0.06
+    late = asyncio.create_task(batcher.submit(2))
+    await settle_down()
+    assert desk.batches == [[0], [1, 2]]
+    desk.open.set()
+    assert await asyncio.gather(first, young, late) == [0, 10, 20]
