@@ -209,7 +209,7 @@ async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
         ):  # fmt: skip
             yield State(
                 settings, pool, batched, auth, limiter, LeadStore(batched, wakeups, late_after_s),
-                LeadSearch(pool, late_after_s=late_after_s), wakeups, feed,
+                LeadSearch(pool, late_after_s=2 * late_after_s), wakeups, feed,
                 *describe_api(settings), Drain(settings.drain_s), deadlines,
                 gate,
             )  # fmt: skip
