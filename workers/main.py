@@ -86,7 +86,11 @@ async def work(settings: Settings) -> AsyncIterator[Runner]:
 
 
 async def watch_forever(pool: Any, runner: Runner) -> None:
-    """Runs whatever slice nobody has run for two looks: Redis and arq may be away."""
+    """Runs whatever slice nobody has run for two looks: Redis and arq may be away.
+
+    One that it has run is looked at again as soon as it ends: arq may believe for a minute that a
+    process which was killed is still running it.
+    """
     idle: set[str] = set()
     started: set[asyncio.Task[None]] = set()
     while True:
@@ -98,11 +102,18 @@ async def watch_forever(pool: Any, runner: Runner) -> None:
             name for name in runner.factories if name not in live and not runner.is_running(name)
         }
         for name in now_idle & idle:
-            task = asyncio.create_task(runner.run(name, "watchdog"))
-            started.add(task)
-            task.add_done_callback(started.discard)
-        idle = now_idle
+            started.add(asyncio.create_task(runner.run(name, "watchdog"), name=name))
+        idle = now_idle | await _wait_for_end(started)
+
+
+async def _wait_for_end(started: set[asyncio.Task[None]]) -> set[str]:
+    """Waits until a slice ends, WATCH_S at most; the names of those that have."""
+    if not started:
         await asyncio.sleep(WATCH_S)
+        return set()
+    ended, _ = await asyncio.wait(started, timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED)
+    started -= ended
+    return {task.get_name() for task in ended}
 
 
 async def run_arq_until(stopping: asyncio.Event, settings: Settings, runner: Runner) -> None:

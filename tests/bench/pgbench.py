@@ -104,7 +104,7 @@ async def run_pgbench(
 
 async def find_best_clients(workload: str, dsn: str, *, tenant: int, leads: int) -> int:
     """The number of clients of CLIENTS with which it does most, a second each."""
-    rates = {}
+    rates: dict[int, float] = {}
     for clients in CLIENTS:
         try:
             result = await run_pgbench(

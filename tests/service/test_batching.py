@@ -303,4 +303,4 @@ async def test_the_next_lane_opens_when_the_call_before_it_takes_long() -> None:
     await settle_down()
     assert desk.batches == [[0], [1, 2]]
     desk.open.set()
-    assert await asyncio.gather(first, young, late) == [0, 10, 20]
+    assert [await first, await young, await late] == [0, 10, 20]
