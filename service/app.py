@@ -196,7 +196,7 @@ async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
         await create_pool(settings, "leadlog-api", for_batches, HOLD_S) as batched,
         await create_pool(
             settings, "leadlog-api", settings.db_pool_size - for_batches, HOLD_S,
-            late_after_s,
+            late_after_s / 2,
         ) as pool,
     ):  # fmt: skip
         wakeups = Wakeups(redis)
@@ -209,7 +209,7 @@ async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
         ):  # fmt: skip
             yield State(
                 settings, pool, batched, auth, limiter, LeadStore(batched, wakeups, late_after_s),
-                LeadSearch(pool, late_after_s=2 * late_after_s), wakeups, feed,
+                LeadSearch(pool, late_after_s=1.5 * late_after_s), wakeups, feed,
                 *describe_api(settings), Drain(settings.drain_s), deadlines,
                 gate,
             )  # fmt: skip

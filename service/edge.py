@@ -65,7 +65,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001  # every error becomes an answer
             await self._answer_error(error, exchange, receive)
         finally:
-            self._gate.leave()
+            self._gate.leave(refused=exchange.status == HTTPStatus.SERVICE_UNAVAILABLE)
             exchange.record()
 
     async def _refuse(self, scope: Scope, send: Send) -> None:

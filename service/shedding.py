@@ -64,10 +64,10 @@ class Gate:
         """A request is at work."""
         self._at_work += 1
 
-    def leave(self) -> None:
-        """It has its answer."""
+    def leave(self, *, refused: bool = False) -> None:
+        """It has its answer; a refusal is none that another would have waited for."""
         self._at_work -= 1
-        self._answered += 1
+        self._answered += not refused
 
     @contextmanager
     def resting(self) -> Iterator[None]:
