@@ -181,13 +181,20 @@ async def test_it_warns_of_an_old_transaction_that_writes_and_of_no_other(shop: 
         await conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         await conn.execute("SELECT count(*) FROM tick")
         await age_ticker(shop.pool)
-        assert "transaction.old" not in await find_warnings(shop)
+        await wait_until_unwarned(shop, "transaction.old")
         await conn.execute("COMMIT; BEGIN; SELECT pg_current_xact_id()")
-        assert "transaction.old" not in await find_warnings(shop)
+        await wait_until_unwarned(shop, "transaction.old")
         await age_ticker(shop.pool)
         assert "transaction.old" in await find_warnings(shop)
         await conn.execute("COMMIT")
-    assert "transaction.old" not in await find_warnings(shop)
+    await wait_until_unwarned(shop, "transaction.old")
+
+
+async def wait_until_unwarned(shop: Workshop, warning: str) -> None:
+    """Other tests write in the same cluster, and their transactions count too until they end."""
+    async with asyncio.timeout(20):
+        while warning in await find_warnings(shop):
+            await asyncio.sleep(0.1)
 
 
 async def age_ticker(pool: Pool) -> None:
