@@ -12,7 +12,7 @@ from tests.desk import Desk, close, open_desk
 from tests.receiver import Received, Receiver, run_receiver
 from tests.workbench import Workbench
 from workers.dispatcher import Dispatcher
-from workers.lane import MAX_WINDOW, MAX_YIELDING, ORDINARY
+from workers.lane import MAX_IN_FLIGHT, MAX_WINDOW, MAX_YIELDING, ORDINARY
 
 
 @pytest.fixture
@@ -55,7 +55,8 @@ async def test_retries_leave_slots_for_first_attempts_even_when_all_come_at_once
         pass
     claims = list(dispatcher._flights.values())
     assert sum(claim.yields for claim in claims) == MAX_YIELDING
-    assert MAX_YIELDING < len(claims) <= ORDINARY
+    # On a slow machine the hanging ones count as stuck by now, which opens some of the reserve.
+    assert MAX_YIELDING < len(claims) <= MAX_IN_FLIGHT
     await close(dispatcher)
 
 
