@@ -50,6 +50,40 @@ async def test_who_waits_too_long_for_a_lock_gives_up(hurried: Pool) -> None:
             await waiter.execute("SELECT pg_advisory_lock(4711)")
 
 
+async def test_a_connection_is_kept_at_hand_and_everyone_may_have_it(hurried: Pool) -> None:
+    pids = [(await hurried.fetch("SELECT pg_backend_pid() AS pid"))[0]["pid"] for _ in range(3)]
+    assert len(set(pids)) == 1
+    async with hurried.acquire() as one, hurried.acquire() as two:
+        held = {await conn.fetchval("SELECT pg_backend_pid()") for conn in (one, two)}
+        assert len(held) == 2
+        assert pids[0] in held
+        third = asyncio.create_task(hurried.fetch("SELECT pg_backend_pid() AS pid"))
+        await asyncio.sleep(0.05)
+        assert not third.done()
+    assert (await third)[0]["pid"] in held
+
+
+async def test_a_kept_connection_that_was_cut_is_replaced(hurried: Pool, pool: Pool) -> None:
+    (row,) = await hurried.fetch("SELECT pg_backend_pid() AS pid")
+    await pool.fetchval("SELECT pg_terminate_backend($1, 5000)", row["pid"])
+    await asyncio.sleep(0.05)
+    (other,) = await hurried.fetch("SELECT pg_backend_pid() AS pid")
+    assert other["pid"] != row["pid"]
+
+
+async def test_a_statement_that_failed_or_was_given_up_leaves_a_connection_that_works(
+    hurried: Pool,
+) -> None:
+    for _ in range(5):
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await hurried.fetch("SELECT 1 / 0")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await hurried.fetch("SELECT pg_sleep(0.2)")
+        both = await asyncio.gather(*(hurried.fetch("SELECT $1::int AS n", n) for n in range(9)))
+        assert [rows[0]["n"] for rows in both] == list(range(9))
+
+
 async def test_api_and_workers_open_no_more_connections_than_documented(
     settings: Settings, cluster: Cluster
 ) -> None:
