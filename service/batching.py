@@ -31,6 +31,8 @@ class Batcher(Generic[Item, Result]):
     Of items with the same `alone` key only one is in flight; the next waits for its own turn.
     With `late_after_s` a line whose oldest item has stood longer takes no more items. With
     `next_lane_after_s` a call that takes no longer has its lane alone: fuller batches cost less.
+    Where `halve_from` or more wait, a call takes half of them: a crowd that is answered all at once
+    asks again all at once, and process and database would wait for each other in turn.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Batcher(Generic[Item, Result]):
         alone: Callable[[Item], Hashable] | None = None,
         late_after_s: float = float("inf"),
         next_lane_after_s: float = 0.0,
+        halve_from: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._run = run
@@ -52,6 +55,7 @@ class Batcher(Generic[Item, Result]):
         self._alone = alone
         self._late_after_s = late_after_s
         self._next_lane_after_s = next_lane_after_s
+        self._halve_from = halve_from or max_waiting + 1
         self._called_at = 0.0
         self._clock = clock
         self._behind: dict[Hashable, deque[Entry[Item, Result]]] = {}
@@ -96,7 +100,10 @@ class Batcher(Generic[Item, Result]):
     async def _fly(self) -> None:
         try:
             while self._waiting:
-                count = min(len(self._waiting), self._max_batch)
+                count = len(self._waiting)
+                if count >= self._halve_from:
+                    count = (count + 1) // 2
+                count = min(count, self._max_batch)
                 entries = [self._waiting.popleft() for _ in range(count)]
                 self._count -= count
                 try:

@@ -39,6 +39,9 @@ HOLD_S = 1.0
 """How long a request waits for what another transaction holds: the lock_timeout of its pool."""
 SLOW_READ_S, SLOW_WRITE_S = 0.01, 0.05
 """A statement that takes longer is no reason for the next batch to wait."""
+READ_CROWD = 24
+"""So many reads go in two batches; a batch costs as much as three of them, so fewer are not worth
+dividing."""
 KEPT_APART_S = 10 * HOLD_S
 WRITE_TRIES = 3
 """What another transaction writes at the same moment, an e-mail or a key, is seen next time."""
@@ -58,8 +61,9 @@ class LeadStore:
             self._insert_many, late_after_s=late_after_s, next_lane_after_s=SLOW_WRITE_S
         )
         self._reads: Batcher[LeadKey, Detail | None] = Batcher(
-            self._get_many, late_after_s=late_after_s, next_lane_after_s=SLOW_READ_S
-        )
+            self._get_many, late_after_s=late_after_s, next_lane_after_s=SLOW_READ_S,
+            halve_from=READ_CROWD,
+        )  # fmt: skip
         # One patch of a lead at a time, in order of arrival: a statement cannot change it twice.
         self._updates: Batcher[PatchRow, Shown] = Batcher(
             self._update_many,

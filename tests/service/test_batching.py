@@ -83,6 +83,18 @@ async def test_what_arrives_meanwhile_goes_together_in_order_of_arrival() -> Non
     assert desk.batches == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
 
 
+async def test_a_crowd_goes_in_halves_and_a_few_go_together() -> None:
+    desk = Desk()
+    batcher = Batcher(desk.run, lanes=1, halve_from=8)
+    first = await hold_up(desk, batcher)
+    rest = [asyncio.create_task(batcher.submit(n)) for n in range(1, 21)]
+    await settle_down()
+    desk.open.set()
+    assert await asyncio.gather(first, *rest) == [n * 10 for n in range(21)]
+    assert [len(batch) for batch in desk.batches] == [1, 10, 5, 5]
+    assert [n for batch in desk.batches for n in batch] == list(range(21))
+
+
 async def test_no_more_than_its_lanes_are_in_flight() -> None:
     desk = Desk()
     batcher = Batcher(desk.run, lanes=3, max_batch=1)
