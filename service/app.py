@@ -63,7 +63,7 @@ from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoin
 
 PREFIXES = ("/v1", "/api/v1")
 TOUCH_KEYS_EVERY_S = 5.0
-GARBAGE_AFTER = 10_000
+GARBAGE_AFTER = 50_000
 """Objects more than there were, before cycles are looked for: a crowd of requests is no garbage."""
 
 # fmt: off

@@ -49,17 +49,16 @@ class Authenticator:
 
     async def authenticate(self, header: str | None, needed: Scope) -> Principal:
         """Raises Unauthorized or Forbidden."""
-        if header is None:
-            raise Unauthorized("No API key: send the header Authorization: Bearer sk_live_….")
-        match = _BEARER.fullmatch(header.strip())
-        if match is None:
-            raise Unauthorized("The Authorization header must be: Bearer sk_live_… or sk_test_….")
-        key_hash = hash_key(match[1])
-        known = self._cache.get(key_hash)
-        if known is not None and known[0] > time.monotonic():
-            principal = known[1]
-        else:
-            principal = await self._find(key_hash)
+        return self._judge(await self._find(_read_hash(header)), needed)
+
+    def authenticate_now(self, header: str | None, needed: Scope) -> Principal | None:
+        """As `authenticate`; None if the database is to be asked."""
+        known = self._cache.get(_read_hash(header))
+        if known is None or known[0] <= time.monotonic():
+            return None
+        return self._judge(known[1], needed)
+
+    def _judge(self, principal: Principal | None, needed: Scope) -> Principal:
         if principal is None:
             raise Unauthorized("This API key is unknown, revoked or expired.")
         if _RANK[principal.scope] < _RANK[needed]:
@@ -95,3 +94,12 @@ class Authenticator:
             for row in rows
         }  # fmt: skip
         return [found.get(key_hash) for key_hash in hashes]
+
+
+def _read_hash(header: str | None) -> bytes:
+    if header is None:
+        raise Unauthorized("No API key: send the header Authorization: Bearer sk_live_….")
+    match = _BEARER.fullmatch(header.strip())
+    if match is None:
+        raise Unauthorized("The Authorization header must be: Bearer sk_live_… or sk_test_….")
+    return hash_key(match[1])

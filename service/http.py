@@ -1,6 +1,6 @@
-"""A request as a handler sees it: who calls, the body and query as structs; and its reply."""
+"""A request as a handler sees it: who calls, the body and the query as structs."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -12,19 +12,12 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from service.auth import Authenticator, Principal
+from service.bodies import read_body
 from service.db import Connection, Pool
 from service.deadlines import Deadlines
 from service.docs.page import Page
 from service.drain import Drain
-from service.errors import (
-    Fault,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    PayloadTooLarge,
-    Problem,
-    UnsupportedMediaType,
-)
+from service.errors import Fault, InvalidRequest, MethodNotAllowed, NotFound, Problem
 from service.feed import Feed
 from service.keys import Scope
 from service.leads import LeadStore
@@ -38,7 +31,6 @@ from service.wakeups import Wakeups
 
 MAX_ID_LENGTH = 100
 DEADLINE_MARGIN_S = 2.0
-_UTF_8 = {"charset=utf-8", 'charset="utf-8"', "charset=utf8", 'charset="utf8"'}
 Value = TypeVar("Value")
 
 
@@ -112,7 +104,10 @@ class Call:
 
     async def body(self, kind: type[T]) -> T:
         """The body as a struct."""
-        raw = self.raw = await read_body(self.scope, self._receive, self.state)
+        state = self.state
+        raw = self.raw = await read_body(
+            self.scope["fields"], self._receive, state.settings, state.deadlines
+        )
         return decode_body(raw, kind)
 
     def query(self, kind: type[T]) -> T:
@@ -216,7 +211,8 @@ async def _answer(
     if operation.scope is None:
         return await _handle(operation, Call(scope, receive, state, None))
     header = get_header(scope, "authorization")
-    principal = await state.auth.authenticate(header, operation.scope)
+    asked_as = header, operation.scope
+    principal = state.auth.authenticate_now(*asked_as) or await state.auth.authenticate(*asked_as)
     scope["principal"] = principal
     call = Call(scope, receive, state, principal)
     if principal.plan is None:
@@ -258,85 +254,3 @@ def get_header(scope: AsgiScope, name: str) -> str | None:
     """The header of that name, in lower case."""
     value: bytes | None = scope["fields"].get(name.encode())
     return None if value is None else value.decode("latin-1")
-
-
-async def read_body(scope: AsgiScope, receive: Receive, state: State) -> bytes:
-    """The whole body, refused while it is being read if it is too large, too slow or not JSON."""
-    limit_bytes, timeout_s = state.settings.body_limit_bytes, state.settings.body_timeout_s
-    check_media_type(scope)
-    declared = get_header(scope, "content-length") or "0"
-    if declared.isdecimal() and int(declared) > limit_bytes:
-        raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has {declared}.")
-    try:
-        with state.deadlines.limit(timeout_s):
-            return await _collect(receive, limit_bytes)
-    except TimeoutError:
-        message = f"The body did not arrive within {timeout_s:g} seconds."
-        raise InvalidRequest(
-            message, details=[Fault("", "too_slow", message)], headers={"Connection": "close"}
-        ) from None
-
-
-def check_media_type(scope: AsgiScope) -> None:
-    """JSON in UTF-8, or nothing said; as it is, not compressed."""
-    given = get_header(scope, "content-type")
-    if given is not None and given != "application/json":
-        _check_content_type(given)
-    if (get_header(scope, "content-encoding") or "identity").lower() != "identity":
-        message = "Send the body as it is, without Content-Encoding."
-        raise UnsupportedMediaType(message, headers={"Accept-Encoding": "identity"})
-
-
-def _check_content_type(given: str) -> None:
-    kind, *parameters = given.lower().split(";")
-    kind = kind.strip()
-    charsets = [each.strip() for each in parameters if each.strip().startswith("charset=")]
-    is_json = kind == "application/json" or kind.endswith("+json")
-    if not is_json or any(charset not in _UTF_8 for charset in charsets):
-        raise UnsupportedMediaType("Send the body as Content-Type: application/json in UTF-8.")
-
-
-async def _collect(receive: Receive, limit_bytes: int) -> bytes:
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            text = "The connection was closed before the whole body had arrived."
-            raise InvalidRequest(text, details=[Fault("", "incomplete", text)])
-        chunk, more = message.get("body", b""), message.get("more_body", False)
-        size += len(chunk)
-        if size > limit_bytes:
-            raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has more.")
-        chunks.append(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON reply; bytes are taken as JSON already made."""
-    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    return JsonResponse(body, status, (headers or {}).items())
-
-
-class JsonResponse(Response):
-    """A response whose headers need no thought: Starlette's own takes 4 µs for them."""
-
-    def __init__(self, body: bytes, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        self.body = body
-        self.status_code = status
-        self.background = None
-        self.raw_headers = [
-            (b"content-length", b"%d" % len(body)),
-            (b"content-type", b"application/json"),
-            *[(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-        ]
-
-    async def __call__(self, _: AsgiScope, __: Receive, send: Send) -> None:
-        start = {"type": "http.response.start", "status": self.status_code}
-        await send(start | {"headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body})
-
-
-def no_content() -> Response:
-    """204."""
-    return Response(status_code=204)

@@ -5,7 +5,8 @@ transaction that did the work: by the statement itself where a route says so, el
 that is opened around the handler. A refusal did nothing, so it is kept after the fact.
 """
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +17,7 @@ from service.db import Connection
 from service.errors import Problem, Unavailable, encode_problem
 from service.http import Call, Handler, Operation
 from service.metrics import IDEMPOTENT_REPLAYS
+from service.replies import Reply
 from service.request_keys import (
     HEADER,
     HEADER_NAME,
@@ -50,9 +52,10 @@ def do_once(operation: Operation) -> Handler:
             return await answer(keyed)
         except KeptAnswer as kept:
             IDEMPOTENT_REPLAYS.inc()
-            return Response(kept.body, kept.status, kept.headers, "application/json")
+            return Reply(kept.body, kept.status, kept.headers.items())
         finally:
             at_work.discard(keyed.place)
+            call.keyed = None  # each knows the other: without this the collector must find them
 
     return handle
 
@@ -67,7 +70,7 @@ class KeyedCall:
         self.place = (
             who.tenant_id, who.live, make_digest(operation.method, operation.path, text)
         )  # fmt: skip
-        self.stack = AsyncExitStack()
+        self._stack: AsyncExitStack | None = None
         self._conn: Connection | None = None
         self._request_key: RequestKey | None = None
         call.keyed = self
@@ -93,19 +96,27 @@ class KeyedCall:
     async def open_transaction(self) -> Connection:
         """The transaction, at first use. Raises KeptAnswer, KeyInUse, KeyReused."""
         if self._conn is None:
-            conn = await self.stack.enter_async_context(self.call.state.pool.acquire())
-            await self.stack.enter_async_context(conn.transaction())
+            if self._stack is None:
+                raise RuntimeError(f"{self.operation.route} keeps its answer by its statement")
+            conn = await self._stack.enter_async_context(self.call.state.pool.acquire())
+            await self._stack.enter_async_context(conn.transaction())
             if not await conn.fetchval(sql.idempotent_answer_lock, *self.place):
                 raise KeyInUse
             await self.raise_kept(conn)
             self._conn = conn
         return self._conn
 
+    @asynccontextmanager
+    async def around(self) -> AsyncIterator[None]:
+        """Commits the transaction, if one was opened within; rolls it back after an error."""
+        async with AsyncExitStack() as self._stack:
+            yield
+
     async def raise_kept(self, conn: Connection) -> None:
         """Raises KeptAnswer or KeyReused; nothing if there is none."""
         tenant_id, live, key = self.place
         for row in await conn.fetch(sql.idempotent_answer_get_many, [tenant_id], [live], [key]):
-            if row["request"] != self.request_key.request:
+            if row["request"].hex != self.request_key.request:
                 raise KeyReused
             raise KeptAnswer(
                 row["status"], self._open(row), location=row["location"], etag=row["etag"]
@@ -147,7 +158,7 @@ async def _answer_by_statement(keyed: KeyedCall) -> Response:
 
 async def _answer_in_transaction(keyed: KeyedCall) -> Response:
     try:
-        async with keyed.stack:
+        async with keyed.around():
             response = await keyed.operation.handler(keyed.call)
             conn = await keyed.open_transaction()
             await keyed.keep(

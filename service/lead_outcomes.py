@@ -47,7 +47,7 @@ def make_shown(record: asyncpg.Record) -> Shown:
 
 
 def make_kept(record: asyncpg.Record, row: LeadRow | PatchRow) -> Exception:
-    if record["request"] != row.request:
+    if record["request"].hex != row.request:
         return KeyReused()
     return KeptAnswer(
         record["status"], record["body"].encode(),

@@ -1,7 +1,6 @@
 """Leads on their way into the database: what the statements of sql/lead.sql take."""
 
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -32,8 +31,8 @@ class LeadRow(msgspec.Struct):
     assigned_to: str | None
     event_id: str
     actor: str
-    key: UUID | None
-    request: UUID | None
+    key: str | None
+    request: str | None
 
 
 class PatchRow(msgspec.Struct):
@@ -51,8 +50,8 @@ class PatchRow(msgspec.Struct):
     actor: str
     event_id: str
     became_event_id: str
-    key: UUID | None
-    request: UUID | None
+    key: str | None
+    request: str | None
     place: int = 0
     """In its batch."""
 

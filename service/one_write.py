@@ -2,11 +2,13 @@
 
 uvicorn writes head and body one after the other: two system calls and, on the wire, often two
 packets; and it looks at each header with two regular expressions. Together this was a third of a
-small GET (py-spy).
+small GET (py-spy). It also sets and cancels a timer around each request, in case no other follows;
+here one looks after the connection for as long as it lasts.
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -16,54 +18,58 @@ from uvicorn.protocols.http.httptools_impl import (
 
 HEAD_TIMEOUT_S = 20.0
 HEAD_LIMIT_BYTES = 256 * 1024
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
+"""Names in lower case."""
 
 
 class OneWriteCycle(RequestResponseCycle):
-    """uvicorn's exchange, with a short way for an answer that comes in one piece."""
+    """uvicorn's exchange, with a short way for a body that is there and an answer that is whole."""
 
-    _head: Any = None
-    """The first message of the answer, until its body is there."""
+    _is_taken = False
+    """Whether the whole body of the request has been received by the app."""
 
-    async def send(self, message: Any) -> None:
-        """As uvicorn's own."""
-        head = self._head
-        if head is None and not self.response_started:
-            self._head = message
-            return
-        if head is not None:
-            self._head = None
-            if not message.get("more_body") and not self.flow.write_paused and _is_plain(head):
-                self._send_whole(head, message.get("body", b""))
-                return
-            await super().send(head)
-        await super().send(message)
+    async def receive(self) -> Any:
+        """As uvicorn's own; a body that has arrived is handed over at once."""
+        if self.more_body or self._is_taken or self.disconnected or self.response_complete:
+            return await super().receive()
+        self._is_taken = True
+        self.waiting_for_100_continue = False  # nobody waits for it who has sent all
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
 
-    def _send_whole(self, head: Any, body: bytes) -> None:
+    def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Sends a whole answer in one write; its length, if it may have a body, is in `headers`.
+
+        False if it must go uvicorn's own way: nothing has been done then.
+        """
+        lines = [b"%b: %b\r\n" % pair for pair in (*self.default_headers, *headers)]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        text = b"".join(lines)
+        if text.count(b"\n") != len(lines):
+            raise RuntimeError("a header of the answer holds a line break")
+        says_close = self.keep_alive and b"\nconnection: " in text
+        if self.response_started or self.flow.write_paused or says_close:
+            return False
         self.response_started = True
         self.waiting_for_100_continue = False
         if not self.disconnected:
-            headers = self.default_headers + head["headers"]
-            lines = [b"%b: %b\r\n" % pair for pair in headers]
-            if not self.keep_alive:
-                lines.append(b"connection: close\r\n")
-            text = b"".join(lines)
-            if text.count(b"\n") != len(lines):
-                raise RuntimeError("a header of the answer holds a line break")
             if self.scope["method"] == "HEAD":
                 body = b""
-            self.transport.write(b"".join((STATUS_LINE[head["status"]], text, b"\r\n", body)))
+            self.transport.write(b"".join((STATUS_LINE[status], text, b"\r\n", body)))
         self.response_complete = True
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
+        return True
 
 
-def _is_plain(head: Any) -> bool:
-    """Whether the length is known beforehand, and nothing is said about the connection."""
-    names = [name for name, _ in head["headers"]]
-    has_length = b"content-length" in names or head["status"] in {204, 304}
-    return has_length and b"connection" not in names and b"transfer-encoding" not in names
+def find_cycle(send: Any) -> OneWriteCycle | None:
+    """The exchange that an app's `send` belongs to, if it is one of these."""
+    cycle = getattr(send, "__self__", None)
+    return cycle if isinstance(cycle, OneWriteCycle) else None
 
 
 class OneWriteProtocol(HttpToolsProtocol):
@@ -72,6 +78,8 @@ class OneWriteProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         super().connection_made(transport)
         self._is_in_head, self._head_bytes = True, 0
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -85,6 +93,29 @@ class OneWriteProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's own, but for the timer."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._watch_idle(self.timeout_keep_alive)
+
+    def _watch_idle(self, seconds: float) -> None:
+        self._idle_timer = self.loop.call_later(seconds, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if not self.cycle.response_complete:  # at work; the answer begins a new pause
+            self._watch_idle(self.timeout_keep_alive)
+        elif left_s > 0:
+            self._watch_idle(left_s)
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Bounds what uvicorn does not: how long a head may take to come, and how long it is."""
@@ -101,4 +132,6 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_timer.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         super().connection_lost(exc)

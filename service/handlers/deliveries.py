@@ -12,7 +12,8 @@ from service.deliveries import (
     send_test,
 )
 from service.errors import Conflict, NotFound
-from service.http import Call, reply
+from service.http import Call
+from service.replies import reply
 from service.webhooks import get_endpoint
 
 

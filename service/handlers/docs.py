@@ -2,7 +2,8 @@
 
 from starlette.responses import Response
 
-from service.http import Call, reply
+from service.http import Call
+from service.replies import reply
 
 
 async def send_openapi(call: Call) -> Response:

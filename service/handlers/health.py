@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 import sql
 from service.db import DATABASE_AWAY, Connection
-from service.http import Call, reply
+from service.http import Call
 from service.metrics import (
     DELIVERIES_MISSING,
     DELIVERIES_UNPROVEN_SECONDS,
@@ -17,6 +17,7 @@ from service.metrics import (
 )
 from service.models import Wire
 from service.reconciling import find_end
+from service.replies import reply
 from sql.migrate import read_migrations
 
 MIGRATIONS = frozenset(migration.name for migration in read_migrations())

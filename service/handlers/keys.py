@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from service.errors import Forbidden, NotFound
-from service.http import Call, no_content, reply
+from service.http import Call
 from service.keys import (
     KeyList,
     KeyRequest,
@@ -14,6 +14,7 @@ from service.keys import (
     rotate_key,
 )
 from service.models import parse_moment
+from service.replies import no_content, reply
 
 
 async def create_api_key(call: Call) -> Response:

@@ -3,8 +3,9 @@
 from starlette.responses import Response
 
 from service import lead_lists
-from service.http import Call, reply
+from service.http import Call
 from service.list_query import ListQuery
+from service.replies import reply
 from service.search_query import SearchQuery
 
 

@@ -3,8 +3,9 @@
 from starlette.responses import Response
 
 from service.etags import find_known_version, is_known, parse_if_match
-from service.http import Call, no_content, reply
+from service.http import Call
 from service.models import LeadPatch, NewLead
+from service.replies import Reply, no_content, reply
 
 
 async def capture_lead(call: Call) -> Response:
@@ -20,7 +21,7 @@ async def get_lead(call: Call) -> Response:
     found = await call.state.leads.get(call.principal, lead_id, find_known_version(seen))
     headers = {"ETag": found.etag}
     if found.body is None or is_known(seen, found.etag):
-        return Response(status_code=304, headers=headers)
+        return Reply(None, 304, headers.items())
     return reply(found.body, headers=headers)
 
 

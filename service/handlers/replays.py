@@ -2,7 +2,7 @@
 
 from starlette.responses import Response
 
-from service.http import Call, no_content, reply
+from service.http import Call
 from service.replays import (
     ReplayList,
     ReplayRequest,
@@ -11,6 +11,7 @@ from service.replays import (
     list_replays,
     start_replay,
 )
+from service.replies import no_content, reply
 from service.webhooks import get_endpoint
 
 

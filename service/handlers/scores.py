@@ -4,7 +4,8 @@ from starlette.responses import Response
 
 import sql
 from service.errors import NotFound
-from service.http import Call, reply
+from service.http import Call
+from service.replies import reply
 from service.scores import LeadScore, decode_factors, find_band
 
 

@@ -2,7 +2,8 @@
 
 from starlette.responses import Response
 
-from service.http import Call, no_content, reply
+from service.http import Call
+from service.replies import no_content, reply
 from service.webhook_changes import EndpointPatch, change_endpoint, rotate_secret
 from service.webhooks import (
     EndpointList,
