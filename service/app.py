@@ -72,7 +72,8 @@ API = [
               summary="Create a lead", body=NewLead, reply=Lead, status=201, keeps_answer=True,
               has_etag=True, errors=(Conflict, Unprocessable)),
     Operation(method="GET", path="/leads", handler=lead_lists.list_leads, scope="read",
-              summary="List leads", query=ListQuery, reply=LeadPage, errors=(Unprocessable,)),
+              summary="List leads", query=ListQuery, reply=LeadPage, errors=(Unprocessable,),
+              stands_in_line=True),
     Operation(method="GET", path="/leads/search", handler=lead_lists.search_leads, scope="read",
               summary="Search leads", query=SearchQuery, reply=SearchPage),
     Operation(method="GET", path="/leads/{id}", handler=leads.get_lead, scope="read",
@@ -196,7 +197,7 @@ async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
         await create_pool(settings, "leadlog-api", for_batches, HOLD_S) as batched,
         await create_pool(
             settings, "leadlog-api", settings.db_pool_size - for_batches, HOLD_S,
-            late_after_s / 2,
+            late_after_s,
         ) as pool,
     ):  # fmt: skip
         wakeups = Wakeups(redis)
@@ -209,7 +210,7 @@ async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
         ):  # fmt: skip
             yield State(
                 settings, pool, batched, auth, limiter, LeadStore(batched, wakeups, late_after_s),
-                LeadSearch(pool, late_after_s=1.5 * late_after_s), wakeups, feed,
+                LeadSearch(pool, limit_s=2 * late_after_s), wakeups, feed,
                 *describe_api(settings), Drain(settings.drain_s), deadlines,
                 gate,
             )  # fmt: skip

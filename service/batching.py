@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from service.db import DATABASE_AWAY
-from service.errors import TOO_MUCH, Unavailable
+from service.errors import Overloaded, Unavailable
 from service.metrics import REQUESTS_SHED
 from service.shedding import is_too_late
 
@@ -91,7 +91,7 @@ class Batcher(Generic[Item, Result]):
             line = self._behind[key]
         if line and is_too_late(line[0][2], now, self._late_after_s):
             REQUESTS_SHED.labels("queue").inc()
-            raise Unavailable(TOO_MUCH)
+            raise Overloaded
         if key is not None and line is self._waiting:
             self._behind[key] = deque()
         line.append((item, future, now))

@@ -7,10 +7,8 @@ from typing import Any, TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from service.errors import TOO_MUCH, Unavailable
-from service.metrics import REQUESTS_SHED
+from service.pool import BoundedPool
 from service.settings import Settings
-from service.shedding import is_too_late
 
 Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 Pool: TypeAlias = asyncpg.Pool
@@ -37,7 +35,6 @@ DATABASE_BUSY: tuple[type[Exception], ...] = (
 
 CONNECT_TIMEOUT_S = 3.0
 PROBE_PAUSE_S = 0.25
-ACQUIRE_TIMEOUT_S = 3.0
 
 
 async def create_pool(
@@ -45,14 +42,14 @@ async def create_pool(
     application: str,
     size: int | None = None,
     lock_timeout_s: float = 0,
-    late_after_s: float = float("inf"),
-) -> Pool:
+    limit_s: float = float("inf"),
+) -> BoundedPool:
     """A pool that opens connections when they are needed, so that starting needs no database.
 
-    Its connections hold no session state, so releasing one costs no round trip. When somebody has
-    waited for one longer than `late_after_s`, those who come are refused with Unavailable.
+    Its connections hold no session state, so releasing one costs no round trip. Who would wait for
+    one longer than `limit_s` is refused with Unavailable.
     """
-    pool = _BoundedPool(
+    pool = BoundedPool(
         settings.require_database_url(),
         min_size=0,
         max_size=size or settings.db_pool_size,
@@ -80,99 +77,9 @@ async def create_pool(
             "TimeZone": "UTC",
         },
     )
-    pool.late_after_s = late_after_s
-    pool.turns, pool.waiting, pool.kept = asyncio.Semaphore(pool.get_max_size()), {}, []
-    return await pool
-
-
-class _BoundedPool(asyncpg.Pool):
-    """A pool that waits a bounded time for a free connection, and for one that is given back.
-
-    The latter is for a frozen server: asyncpg would wait for it to take note of a cancelled
-    statement. The connection is then cut.
-
-    A connection that has fetched something well is kept at hand where nobody waits for one: giving
-    it back and taking it again takes asyncpg a task and 100 µs, as long as ten reads (py-spy).
-    """
-
-    late_after_s = float("inf")
-    turns: asyncio.Semaphore
-    """In order of arrival: asyncpg's own queue lets who comes just then pass those who wait."""
-    waiting: dict[object, float]
-    """Since when each of them has waited, the first first."""
-    kept: list[PoolConnectionProxy]
-    """At hand: each still has its turn."""
-
-    async def fetch(  # type: ignore[override]  # its overloads tell kinds of records apart
-        self, query: str, *args: Any, **options: Any
-    ) -> list[asyncpg.Record]:
-        """As asyncpg's own."""
-        conn = await self._acquire(None)
-        try:
-            found: list[asyncpg.Record] = await conn.fetch(query, *args, **options)
-        except BaseException:
-            await self.release(conn)
-            raise
-        if self.turns.locked() or self.is_closing():
-            await self.release(conn)
-        else:
-            self.kept.append(conn)
-        return found
-
-    async def close(self) -> None:
-        """As asyncpg's own."""
-        while self.kept:
-            await self.release(self.kept.pop())
-        await super().close()
-
-    async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109  # as asyncpg's own
-        while self.kept:
-            conn = self.kept.pop()
-            if _is_open(conn):
-                return conn
-            await self.release(conn)
-        if self.turns.locked():
-            await self._wait(ACQUIRE_TIMEOUT_S if timeout is None else timeout)
-        else:
-            await self.turns.acquire()
-        try:
-            return await super()._acquire(timeout)  # type: ignore[misc]  # not in the stubs
-        except BaseException:
-            self.turns.release()
-            raise
-
-    async def _wait(self, bound_s: float) -> None:
-        now, place = time.monotonic(), object()
-        oldest = next(iter(self.waiting.values()), now)
-        if is_too_late(oldest, now, self.late_after_s):
-            REQUESTS_SHED.labels("pool").inc()
-            raise Unavailable(TOO_MUCH)
-        self.waiting[place] = now
-        try:
-            async with asyncio.timeout(bound_s):
-                await self.turns.acquire()
-        finally:
-            del self.waiting[place]
-
-    async def release(
-        self,
-        connection: PoolConnectionProxy,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109  # as asyncpg's own
-    ) -> None:
-        """Gives a connection back."""
-        try:
-            bound_s = ACQUIRE_TIMEOUT_S if timeout is None else timeout
-            await super().release(connection, timeout=bound_s)
-        finally:
-            self.turns.release()
-
-
-def _is_open(conn: PoolConnectionProxy) -> bool:
-    try:
-        return not conn.is_closed()
-    except asyncpg.InterfaceError:  # asyncpg saw it end, and took it back
-        return False
+    pool.open_line(limit_s)
+    await pool
+    return pool
 
 
 class Connector:

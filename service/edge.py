@@ -8,13 +8,12 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.db import DATABASE_AWAY, DATABASE_BUSY
-from service.errors import TOO_MUCH, InternalError, Problem, Unavailable, encode_problem
+from service.errors import InternalError, Overloaded, Problem, Unavailable, encode_problem
 from service.exchange import Exchange, find_metrics, log
+from service.metrics import REQUESTS_SHED
 from service.replies import Reply
 from service.routing import SegmentRouter
 from service.shedding import Gate
-
-OVERLOADED = Unavailable(TOO_MUCH)
 
 
 class Edge:
@@ -27,7 +26,7 @@ class Edge:
         self._doc_url = doc_url
         self._gate = gate
         self._sheddable = tuple(f"{prefix}/" for prefix in sheddable)
-        self._refusal = make_reply(OVERLOADED, doc_url)
+        self._refusal = make_reply(Overloaded(), doc_url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,24 +34,29 @@ class Edge:
             return
         # By name; of those that come twice the first.
         scope["fields"] = dict(reversed(scope["headers"]))
-        if self._gate.is_shut and scope["path"].startswith(self._sheddable):
-            await self._refuse(scope, receive, send)
-            return
         exchange = Exchange(scope, send)
+        if self._gate.is_shut and scope["path"].startswith(self._sheddable):
+            REQUESTS_SHED.labels("loop").inc()
+            await self._refuse(exchange, receive)
+            return
         self._gate.enter()
         try:
             await self._answer(scope, receive, exchange)
+        except Overloaded:
+            await self._refuse(exchange, receive)
         except Exception as error:  # noqa: BLE001  # every error becomes an answer
             await self._answer_error(error, exchange, receive)
         finally:
             self._gate.leave(refused=exchange.status == HTTPStatus.SERVICE_UNAVAILABLE)
-            exchange.record()
+            if not exchange.is_refused:
+                exchange.record()
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, exchange: Exchange, receive: Receive) -> None:
         """As cheap as can be: neither the body is read nor a line written."""
+        exchange.is_refused = True
         self._gate.refuse()
         find_metrics("other", "shed", HTTPStatus.SERVICE_UNAVAILABLE)[0].inc()
-        await self._refusal(scope, receive, Exchange(scope, send))
+        await self._refusal(exchange.scope, receive, exchange)
 
     async def _answer_error(self, error: Exception, exchange: Exchange, receive: Receive) -> None:
         problem = _to_problem(error)

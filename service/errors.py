@@ -113,6 +113,13 @@ class Unavailable(Problem):
         super().__init__(message, headers={"Retry-After": str(retry_after_s)})
 
 
+class Overloaded(Unavailable):
+    """More is asked for than can be done in time; there are many of these, so they are cheap."""
+
+    def __init__(self) -> None:
+        super().__init__(TOO_MUCH)
+
+
 class ErrorBody(msgspec.Struct, omit_defaults=True):
     """The inside of `{"error": …}`; `doc_url` is snake_case as in the reference."""
 

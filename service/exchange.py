@@ -47,7 +47,16 @@ class Line(msgspec.Struct, omit_defaults=True):
 class Exchange:
     """What the app is given as its `send`."""
 
-    __slots__ = ("_begun", "_send", "error", "reason", "request_id", "scope", "status")
+    __slots__ = (
+        "_begun",
+        "_send",
+        "error",
+        "is_refused",
+        "reason",
+        "request_id",
+        "scope",
+        "status",
+    )
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
@@ -56,6 +65,8 @@ class Exchange:
         self.status: int | None = None
         self.error: str | None = None
         self.reason: str | None = None
+        self.is_refused = False
+        """One of many that the log and the metrics count together."""
         self.request_id = find_request_id(scope["fields"])
 
     async def __call__(self, message: Message) -> None:

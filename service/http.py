@@ -13,7 +13,7 @@ from starlette.types import Scope as AsgiScope
 
 from service.auth import Authenticator, Principal
 from service.bodies import read_body
-from service.db import Connection, Pool
+from service.db import Connection
 from service.deadlines import Deadlines
 from service.docs.page import Page
 from service.drain import Drain
@@ -22,6 +22,7 @@ from service.feed import Feed
 from service.keys import Scope
 from service.leads import LeadStore
 from service.limits.limiter import Limiter
+from service.pool import BoundedPool
 from service.request_keys import RequestKey
 from service.search import LeadSearch
 from service.settings import Settings
@@ -39,8 +40,8 @@ class State:
     """What lives as long as the process."""
 
     settings: Settings
-    pool: Pool
-    batched_pool: Pool
+    pool: BoundedPool
+    batched_pool: BoundedPool
     """For what must not wait in line: batches, and the look whether all is well."""
     auth: Authenticator
     limiter: Limiter
@@ -173,6 +174,8 @@ class Operation:
     """Whether its own statement keeps the answer to an Idempotency-Key."""
     shows_secret: bool = False
     """Whether its answer is to be sealed where it is kept."""
+    stands_in_line: bool = False
+    """Whether it is refused before all else while the line for a connection is too long."""
     may_wait_s: float = 0.0
     """How long its handler may wait on purpose: a long poll."""
     media_type: str | None = None
@@ -200,6 +203,8 @@ class Resource:
             raise MethodNotAllowed(message, headers={"Allow": self._allow})
         scope["route_path"] = operation.path
         state: State = scope["state"]["leadlog"]
+        if operation.stands_in_line:
+            state.pool.line.check()
         with state.deadlines.limit(find_deadline_s(operation, state.settings)):
             response = await _answer(operation, scope, receive, state)
         await response(scope, receive, send)

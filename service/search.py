@@ -84,7 +84,7 @@ class LeadSearch:
         self,
         pool: Pool,
         *,
-        late_after_s: float = float("inf"),
+        limit_s: float = float("inf"),
         most_counted: int = MOST_COUNTED,
         few_leads: int = FEW_LEADS,
         patience_s: float = PATIENCE_S,
@@ -100,8 +100,8 @@ class LeadSearch:
         self._known: dict[Asked, Known] = {}
         # Of a pool's connections a tenant's searches have half, and those of all leave one.
         size = pool.get_max_size()
-        self._tenants = Turns(max(size // 2, 1), late_after_s=late_after_s)
-        self._all = Turns(max(size - 1, 1), late_after_s=late_after_s)
+        self._tenants = Turns(max(size // 2, 1), limit_s=limit_s)
+        self._all = Turns(max(size - 1, 1), limit_s=limit_s)
         self._scouts = Turns(at_once=1)
         """By question: of many who ask the same, one finds out how many hits there are."""
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from service.logs import get_logger
-from service.metrics import LOOP_LAG_SECONDS, REQUESTS_SHED
+from service.metrics import LOOP_LAG_SECONDS
 
 SAMPLE_EVERY_S = 0.025
 TURNS = 3
@@ -81,7 +81,6 @@ class Gate:
     def refuse(self) -> None:
         """Counts one that was refused; the log gets one line a second for all of them."""
         self._refused += 1
-        REQUESTS_SHED.labels("loop").inc()
 
     def note(self, lag_s: float, now: float) -> None:
         """Takes a measurement: how many seconds too late the loop came, and when."""

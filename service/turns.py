@@ -1,59 +1,60 @@
 """Turns: so many at a time of each kind, the others wait in line, and too many are refused."""
 
-import asyncio
-import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
+from functools import partial
 
-from service.errors import TOO_MUCH, Unavailable
-from service.metrics import REQUESTS_SHED
-from service.shedding import is_too_late
+from service.errors import Unavailable
+from service.line import Line
 
 
 class Turns:
     """Hands out turns by key, `at_once` of each at a time, in order of arrival."""
 
     def __init__(
-        self, at_once: int, most_waiting: int = 500, late_after_s: float = float("inf")
+        self, at_once: int, most_waiting: int = 500, limit_s: float = float("inf")
     ) -> None:
-        """When the first in a line has waited longer than `late_after_s`, it takes no more."""
+        """Who would wait longer than `limit_s` is refused."""
         self._at_once = at_once
-        self._most = at_once + most_waiting
-        self._late_after_s = late_after_s
-        self._lines: dict[Hashable, tuple[asyncio.Semaphore, int]] = {}
-        """Those who have or await a turn of a key; a key without any is forgotten."""
-        self._waiting: defaultdict[Hashable, dict[object, float]] = defaultdict(dict)
-        """Since when each of them has waited, the first first."""
+        self._most_waiting = most_waiting
+        self._limit_s = limit_s
+        self._kinds: dict[Hashable, _Kind] = {}
+        """A key that nobody has or awaits a turn of is forgotten."""
 
     @asynccontextmanager
     async def take(self, key: Hashable) -> AsyncIterator[None]:
         """Raises Unavailable if too many wait already, or for too long."""
-        turn, count = self._lines.get(key, (None, 0))
-        waiting, now, place = self._waiting[key], time.monotonic(), object()
-        if waiting and is_too_late(next(iter(waiting.values())), now, self._late_after_s):
-            REQUESTS_SHED.labels("turn").inc()
-            raise Unavailable(TOO_MUCH)
-        if count >= self._most:
+        kind = self._kinds.get(key)
+        if kind is None:
+            kind = self._kinds[key] = _Kind(partial(self._end, key), self._limit_s)
+        if kind.at_work < self._at_once:
+            kind.at_work += 1
+        elif len(kind.line) >= self._most_waiting:
             raise Unavailable("Too many requests like this are waiting; try again shortly.")
-        turn = turn or asyncio.Semaphore(self._at_once)
-        self._lines[key] = turn, count + 1
-        waiting[place] = now
-        try:
-            async with turn:
-                del waiting[place]
-                yield
-        finally:
-            waiting.pop(place, None)
-            self._leave(key)
-
-    def _leave(self, key: Hashable) -> None:
-        turn, count = self._lines.pop(key)
-        if count > 1:
-            self._lines[key] = turn, count - 1
         else:
-            del self._waiting[key]
+            await kind.line.wait()
+        try:
+            yield
+        finally:
+            self._end(key)
+
+    def _end(self, key: Hashable, _: None = None) -> None:
+        kind = self._kinds[key]
+        if not kind.line.give(None):
+            kind.at_work -= 1
+            if not kind.at_work:
+                del self._kinds[key]
 
     def is_taken(self, key: Hashable) -> bool:
         """Whether anyone has or awaits a turn."""
-        return key in self._lines
+        return key in self._kinds
+
+
+class _Kind:
+    """Who is at work with one key, and who waits."""
+
+    __slots__ = ("at_work", "line")
+
+    def __init__(self, end: partial[None], limit_s: float) -> None:
+        self.at_work = 0
+        self.line: Line[None] = Line("turn", end, limit_s)

@@ -165,7 +165,7 @@ async def test_what_the_caller_has_whole_is_not_read(api: Api, pool: Pool) -> No
 async def test_who_comes_behind_one_that_waits_too_long_for_a_connection_is_refused(
     settings: Settings,
 ) -> None:
-    async with await create_pool(settings, "tests", 1, late_after_s=0.1) as pool:
+    async with await create_pool(settings, "tests", 1, limit_s=0.1) as pool:
         async with pool.acquire():
             waiting = asyncio.create_task(pool.fetchval("SELECT 7"))
             await asyncio.sleep(0.05)

@@ -45,7 +45,7 @@ async def test_too_many_who_wait_are_refused_and_who_gives_up_leaves_no_trace() 
 
 
 async def test_who_comes_behind_one_that_has_waited_too_long_is_refused() -> None:
-    turns = Turns(at_once=1, late_after_s=0.05)
+    turns = Turns(at_once=1, limit_s=0.05)
     async with turns.take("a"):
         waiting = asyncio.create_task(_take(turns))
         await asyncio.sleep(0.01)
@@ -56,7 +56,7 @@ async def test_who_comes_behind_one_that_has_waited_too_long_is_refused() -> Non
         await _take_other(turns)
     await asyncio.gather(waiting, young)
     await _take(turns)
-    assert not turns._waiting
+    assert not turns.is_taken("a")
 
 
 async def _take_other(turns: Turns) -> None:
