@@ -28,8 +28,8 @@ class Line(Generic[Given]):
         self._limit_s = limit_s
         self._interval_s = 0.0
         """Between one that is given and the next, while somebody waits: its mean of late."""
-        self._given_at = 0.0
-        """When the last was, if somebody has waited ever since; else 0."""
+        self._moved_at = 0.0
+        """When the last was given, or when the first came to an empty line, if that was later."""
         self._waiting: dict[asyncio.Future[Given], float] = {}
         """Since when each of them has waited."""
 
@@ -48,8 +48,11 @@ class Line(Generic[Given]):
     async def wait(self) -> Given:
         """What is given. Raises Overloaded if that would take too long."""
         self.check()
+        now = time.monotonic()
+        if not self._waiting:
+            self._moved_at = now
         place: asyncio.Future[Given] = asyncio.get_running_loop().create_future()
-        self._waiting[place] = time.monotonic()
+        self._waiting[place] = now
         try:
             return await place
         except asyncio.CancelledError:
@@ -69,6 +72,7 @@ class Line(Generic[Given]):
 
     def _note_interval(self) -> None:
         now = time.monotonic()
-        if self._given_at:
-            self._interval_s += SMOOTHING * (now - self._given_at - self._interval_s)
-        self._given_at = now if self._waiting else 0.0
+        # One long wait must not make all who follow look as slow.
+        interval_s = min(now - self._moved_at, self._limit_s)
+        self._interval_s += SMOOTHING * (interval_s - self._interval_s)
+        self._moved_at = now

@@ -63,3 +63,26 @@ async def test_a_newcomer_is_refused_by_how_fast_the_line_has_lately_moved() -> 
     for task in (*waiting, *behind):
         task.cancel()
     await asyncio.gather(*waiting, *behind, return_exceptions=True)
+
+
+async def test_a_line_that_stood_still_once_takes_newcomers_again_soon() -> None:
+    line: Line[int] = Line("test", lambda _: None, limit_s=0.2)
+    stuck = [asyncio.create_task(line.wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    line.give(0)
+    await asyncio.sleep(0.5)
+    with pytest.raises(Unavailable):
+        await line.wait()
+    line.give(1)
+    await asyncio.gather(*stuck)
+    for n in range(20):  # one at a time: the line is empty in between
+        one = asyncio.create_task(line.wait())
+        await asyncio.sleep(0.001)
+        line.give(n)
+        assert await one == n
+    crowd = [asyncio.create_task(line.wait()) for _ in range(25)]
+    await asyncio.sleep(0)
+    assert not [task for task in crowd if task.done()]
+    for n in range(25):
+        line.give(n)
+    assert await asyncio.gather(*crowd) == list(range(25))
