@@ -6,6 +6,7 @@ from starlette.types import Receive
 
 from service.deadlines import Deadlines
 from service.errors import Fault, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from service.one_write import find_cycle
 from service.settings import Settings
 
 JSON = b"application/json"
@@ -24,6 +25,11 @@ async def read_body(
     if declared.isdigit() and int(declared) > limit_bytes:
         message = f"The body may have {limit_bytes} bytes; this one has {int(declared)}."
         raise PayloadTooLarge(message)
+    cycle = find_cycle(receive)
+    body = None if cycle is None else cycle.take_body()
+    if body is not None:
+        _check_size(len(body), limit_bytes)
+        return body
     try:
         with deadlines.limit(timeout_s):
             return await _collect(receive, limit_bytes)
@@ -63,7 +69,11 @@ async def _collect(receive: Receive, limit_bytes: int) -> bytes:
             raise InvalidRequest(text, details=[Fault("", "incomplete", text)])
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
-        if size > limit_bytes:
-            raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has more.")
+        _check_size(size, limit_bytes)
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _check_size(size: int, limit_bytes: int) -> None:
+    if size > limit_bytes:
+        raise PayloadTooLarge(f"The body may have {limit_bytes} bytes; this one has more.")

@@ -26,17 +26,16 @@ class OneWriteCycle(RequestResponseCycle):
     """uvicorn's exchange, with a short way for a body that is there and an answer that is whole."""
 
     _is_taken = False
-    """Whether the whole body of the request has been received by the app."""
 
-    async def receive(self) -> Any:
-        """As uvicorn's own; a body that has arrived is handed over at once."""
+    def take_body(self) -> bytes | None:
+        """The body, if all of it is there; once, and in place of receiving it."""
         if self.more_body or self._is_taken or self.disconnected or self.response_complete:
-            return await super().receive()
+            return None
         self._is_taken = True
         self.waiting_for_100_continue = False  # nobody waits for it who has sent all
         self.message_event.clear()
         body, self.body = bytes(self.body), bytearray()
-        return {"type": "http.request", "body": body, "more_body": False}
+        return body
 
     def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Sends a whole answer in one write; its length, if it may have a body, is in `headers`.
@@ -66,9 +65,9 @@ class OneWriteCycle(RequestResponseCycle):
         return True
 
 
-def find_cycle(send: Any) -> OneWriteCycle | None:
-    """The exchange that an app's `send` belongs to, if it is one of these."""
-    cycle = getattr(send, "__self__", None)
+def find_cycle(channel: Any) -> OneWriteCycle | None:
+    """The exchange that an app's `receive` or `send` belongs to, if it is one of these."""
+    cycle = getattr(channel, "__self__", None)
     return cycle if isinstance(cycle, OneWriteCycle) else None
 
 

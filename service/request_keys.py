@@ -66,12 +66,9 @@ def check_key(text: str) -> str:
 
 def make_digest(*parts: str | bytes) -> str:
     """Of the parts in their order; where one ends and the next begins counts too."""
-    hashed = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        raw = part.encode() if isinstance(part, str) else part
-        hashed.update(b"%d:" % len(raw))
-        hashed.update(raw)
-    return hashed.hexdigest()
+    raws = [part if isinstance(part, bytes) else part.encode() for part in parts]
+    whole = b"".join([b"%d:%b" % (len(raw), raw) for raw in raws])
+    return hashlib.blake2b(whole, digest_size=16).hexdigest()
 
 
 def make_owner(tenant_id: int, live: bool, key: str | UUID) -> str:

@@ -6,7 +6,7 @@ looked at field by field. What a type alone cannot say (e-mail syntax, say) a st
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any, ClassVar, Protocol, TypeVar, cast, get_args, get_origin
 
@@ -16,7 +16,7 @@ from msgspec import structs
 from service.errors import Fault, InvalidRequest, Problem, Unprocessable
 from service.phrases import explain, explain_malformed
 
-Check = Callable[[Any], Iterator[Fault]]
+Check = Callable[[Any], Iterable[Fault]]
 UNPROCESSABLE = frozenset(
     {
         "invalid_email", "invalid_phone", "invalid_url", "invalid_secret", "blocked_address",
@@ -43,7 +43,7 @@ def decode_body(raw: bytes, kind: type[T]) -> T:
     try:
         value = msgspec.json.decode(raw, type=kind)
         suspicious = b"\\u0000" in raw or raw.count(b"[") + raw.count(b"{") > MAX_DEPTH
-        if not suspicious and not any(_find_check_faults(value)):
+        if not suspicious and _passes_checks(value):
             return value
     except (msgspec.ValidationError, RecursionError):
         pass
@@ -74,7 +74,7 @@ def decode_query(pairs: list[tuple[str, str]], kind: type[T]) -> T:
     if not faults and not _contains_nul(values):
         try:
             value = msgspec.convert(values, kind)
-            if not any(_find_check_faults(value)):
+            if _passes_checks(value):
                 return value
         except msgspec.ValidationError:
             pass
@@ -120,12 +120,13 @@ def to_problem(faults: list[Fault], subject: str) -> Problem:
     return InvalidRequest(message, details=faults)
 
 
-def _find_check_faults(value: msgspec.Struct) -> Iterator[Fault]:
+def _passes_checks(value: msgspec.Struct) -> bool:
     checks: Mapping[str, Check] = getattr(type(value), "checks", {})
     for name, check in checks.items():
         part = value if name == "" else getattr(value, name)
-        if part is not None and part is not msgspec.UNSET:
-            yield from check(part)
+        if part is not None and part is not msgspec.UNSET and any(check(part)):
+            return False
+    return True
 
 
 def _find_field_faults(
