@@ -18,15 +18,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import sql
-from service import idempotency
 from service.auth import Authenticator
 from service.db import DATABASE_AWAY, Pool, create_pool
-from service.deadlines import Deadlines
-from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
 from service.docs.openapi import make_document
 from service.docs.page import Page, render_page
 from service.drain import Drain
-from service.edge import Edge
 from service.errors import Conflict, NotFound, PreconditionFailed, Unprocessable
 from service.events import MAX_WAIT_S, EventPage, EventQuery
 from service.feed import Feed
@@ -42,24 +38,28 @@ from service.handlers import (
     scores,
     webhooks,
 )
-from service.http import Operation, Resource, State
+from service.http import idempotency
+from service.http.call import Operation, Resource, State
+from service.http.deadlines import Deadlines
+from service.http.edge import Edge
+from service.http.routing import SegmentRouter
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
 from service.launch import bind_to_parent
-from service.leads import HOLD_S, LeadStore
+from service.leads.list_query import ListQuery
+from service.leads.scores import LeadScore
+from service.leads.search import LeadSearch
+from service.leads.search_query import SearchPage, SearchQuery
+from service.leads.store import HOLD_S, LeadStore
 from service.limits.limiter import Limiter
-from service.list_query import ListQuery
 from service.logs import set_up_logging
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
-from service.replays import Replay, ReplayList, ReplayRequest
-from service.routing import SegmentRouter
-from service.scores import LeadScore
-from service.search import LeadSearch
-from service.search_query import SearchPage, SearchQuery
 from service.settings import Settings, load_settings
 from service.shedding import Gate
 from service.wakeups import Wakeups
-from service.webhook_changes import EndpointPatch, RotatedSecret
-from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
+from service.webhooks.changes import EndpointPatch, RotatedSecret
+from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
+from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
+from service.webhooks.replays import Replay, ReplayList, ReplayRequest
 
 PREFIXES = ("/v1", "/api/v1")
 TOUCH_KEYS_EVERY_S = 5.0

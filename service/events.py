@@ -17,7 +17,7 @@ from service.errors import Fault, InvalidRequest
 from service.log import Cursor, encode_envelope, to_event
 from service.models import Moment, Wire
 from service.validation import Check
-from service.webhooks import EventType
+from service.webhooks.endpoints import EventType
 
 SCAN_S = 0.25
 """How long one request looks through windows of others before it returns how far it got."""

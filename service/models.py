@@ -13,8 +13,8 @@ import msgspec
 from email_validator import EmailNotValidError
 from msgspec import UNSET, Meta, UnsetType
 
-from service.emails import make_email_key
 from service.errors import Fault
+from service.leads.emails import make_email_key
 from service.validation import Check
 
 Status = Literal["new", "qualified", "contacted", "converted", "lost"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import sql
-from service.webhooks import EventType, NewEndpoint, create_endpoint, open_box
+from service.webhooks.endpoints import EventType, NewEndpoint, create_endpoint, open_box
 from tests.factories import make_tenant
 from tests.webhooks import SECRET, wait_until
 from tests.workbench import Workbench

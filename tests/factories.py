@@ -9,8 +9,8 @@ from ulid import ULID
 
 import sql
 from service.db import Connection, Pool
-from service.emails import make_email_key
 from service.keys import Scope, create_key
+from service.leads.emails import make_email_key
 
 Database: TypeAlias = Connection | Pool
 

@@ -13,8 +13,8 @@ import uvicorn
 from yarl import URL
 
 from service.app import create_app
+from service.http.protocol import OneWriteProtocol
 from service.keys import Scope
-from service.one_write import OneWriteProtocol
 from service.settings import Settings
 from tests.factories import Tenant
 

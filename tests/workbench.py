@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from service.auth import Principal
 from service.db import Pool
-from service.leads import LeadStore
+from service.leads.store import LeadStore
 from service.models import LeadPatch, NewLead
 from service.settings import Settings
 from service.validation import decode_body

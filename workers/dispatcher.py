@@ -23,16 +23,16 @@ from service.metrics import (
 )
 from service.secretbox import make_box
 from service.wakeups import Topic
-from workers.claims import Claim, Claimer
-from workers.connections import Connections
-from workers.lane import MAX_YIELDING, ORDINARY, Lanes, find_bulk, find_limit
-from workers.payload import make_thin
-from workers.retry import PROFILES, Answer, Verdict, judge
-from workers.sender import Attempt, Target, send
-from workers.settling import UNSETTLED, Settlement, Settler
+from workers.delivery.claims import Claim, Claimer
+from workers.delivery.connections import Connections
+from workers.delivery.lane import MAX_YIELDING, ORDINARY, Lanes, find_bulk, find_limit
+from workers.delivery.payload import make_thin
+from workers.delivery.retry import PROFILES, Answer, Verdict, judge
+from workers.delivery.sender import Attempt, Target, send
+from workers.delivery.settling import UNSETTLED, Settlement, Settler
+from workers.delivery.targets import TargetBook
+from workers.delivery.tidying import judge_failing, reap_leases, save_health, sweep
 from workers.slices import Workshop
-from workers.targets import TargetBook
-from workers.tidying import judge_failing, reap_leases, save_health, sweep
 
 TIDY_S = 1.0
 CLOSE_S = 6.0

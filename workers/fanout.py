@@ -13,9 +13,9 @@ import msgspec
 import sql
 from service.db import Connection
 from service.log import Event, encode_envelope
+from workers.delivery.tidying import call_heads
 from workers.reader import Reader
 from workers.slices import Workshop
-from workers.tidying import call_heads
 
 
 class Wanting(msgspec.Struct, frozen=True):

@@ -16,10 +16,10 @@ from service.logs import get_logger
 from service.metrics import EVENTS_READ, STREAM_ENTRIES, WINDOW_LAG_SECONDS
 from service.wakeups import Topic
 from workers.slices import Workshop
-from workers.stream_keeper import Keeper
-from workers.stream_ledger import Ledger
-from workers.stream_places import ZERO, EntryId, StreamName
-from workers.streams import Batch, Entry, Outcome, RedisStreams
+from workers.streams.keeper import Keeper
+from workers.streams.ledger import Ledger
+from workers.streams.places import ZERO, EntryId, StreamName
+from workers.streams.redis_streams import Batch, Entry, Outcome, RedisStreams
 
 LIMIT = 2000
 """Events in one turn of the shards that stand together. They are one script per stream, which

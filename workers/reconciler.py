@@ -3,8 +3,8 @@
 import sql
 from service.db import Connection
 from service.logs import get_logger
-from service.reconciling import TICKS, Reckoning, find_end, find_place, reckon
 from service.wakeups import Topic
+from service.webhooks.reconciling import TICKS, Reckoning, find_end, find_place, reckon
 from workers.slices import Workshop
 
 EVERY_S = 300.0
@@ -13,7 +13,7 @@ log = get_logger("reconciler")
 
 
 class Reconciler:
-    """One piece of the log a turn, from where the last one ended; see service/reconciling.py."""
+    """One piece of the log a turn, from where the last one ended; see reconciling.py."""
 
     name = "reconciler"
     topics: tuple[Topic, ...] = ()

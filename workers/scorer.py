@@ -16,13 +16,13 @@ from asyncpg import Record
 import sql
 from service.db import Connection
 from service.ids import make_id
+from service.leads.scores import encode_factors
 from service.log import Event
 from service.logs import get_logger
 from service.metrics import LEADS_SCORED, SLICE_FAILURES
-from service.scores import encode_factors
 from service.wakeups import Topic
 from workers.reader import Reader
-from workers.scoring import BUILTIN_RULES, Facts, Rules, Score, score_lead
+from workers.scoring.score import BUILTIN_RULES, Facts, Rules, Score, score_lead
 from workers.slices import Workshop
 
 ACTOR = "scorer"

@@ -66,7 +66,7 @@ def listen(
     """
     from service.listen.listening import Listener
     from service.listen.session import Wishes, listen_until
-    from service.webhooks import EventType
+    from service.webhooks.endpoints import EventType
 
     settings = load_settings(os.environ)
     needs_api = secret is None or webhook is not None

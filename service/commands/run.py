@@ -62,7 +62,7 @@ def serve(
     import uvicorn
 
     from service.address import check_port
-    from service.one_write import OneWriteProtocol
+    from service.http.protocol import OneWriteProtocol
 
     settings = load_settings(os.environ)
     settings.require_database_url()

@@ -11,7 +11,7 @@ from service.dev.addresses import add_dev_addresses
 from service.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from service.reconciling import End, Expired, Reckoning
+    from service.webhooks.reconciling import End, Expired, Reckoning
 
 EXIT_DIFFERENT = 1
 Hours = Annotated[float, typer.Option(min=0.01, max=24 * 60, help="How far back to look.")]
@@ -71,7 +71,7 @@ def rotate_key() -> None:
 async def _reconcile(
     settings: Settings, hours: float
 ) -> tuple["Reckoning", "End", list["Expired"]]:
-    from service.reconciling import count_expired, find_first_moment, reckon_since
+    from service.webhooks.reconciling import count_expired, find_first_moment, reckon_since
     from sql.connection import connect
 
     now = datetime.now(UTC)
@@ -84,8 +84,8 @@ async def _reconcile(
 
 
 async def _rotate_key(settings: Settings) -> int:
-    from service.rekeying import rekey_all
     from service.secretbox import SealError, make_box
+    from service.webhooks.rekeying import rekey_all
     from sql.connection import connect
 
     box = make_box(settings)

@@ -10,8 +10,8 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from service.webhooks import decode_secret
-from workers.signing import sign
+from service.webhooks.endpoints import decode_secret
+from workers.delivery.signing import sign
 
 
 class _LeadRef(msgspec.Struct):

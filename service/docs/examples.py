@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from service.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted
 from service.events import EventPage
 from service.handlers.health import Health
 from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.leads.scores import LeadScore
+from service.leads.search_query import SearchPage
 from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
-from service.replays import Replay, ReplayList, ReplayRequest
-from service.scores import LeadScore
-from service.search_query import SearchPage
-from service.webhook_changes import EndpointPatch, RotatedSecret
-from service.webhooks import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
+from service.webhooks.changes import EndpointPatch, RotatedSecret
+from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted
+from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
+from service.webhooks.replays import Replay, ReplayList, ReplayRequest
 
 _KNOWN = {
     "id": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",

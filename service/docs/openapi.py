@@ -29,8 +29,8 @@ from service.errors import (
     Unprocessable,
     UnsupportedMediaType,
 )
-from service.http import Operation
-from service.idempotency import METHODS
+from service.http.call import Operation
+from service.http.idempotency import METHODS
 
 Json = dict[str, Any]
 PREFIX = "/v1"

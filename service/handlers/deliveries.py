@@ -2,7 +2,10 @@
 
 from starlette.responses import Response
 
-from service.deliveries import (
+from service.errors import Conflict, NotFound
+from service.http.call import Call
+from service.http.replies import reply
+from service.webhooks.deliveries import (
     DeliveryQuery,
     DeliveryStarted,
     get_delivery,
@@ -11,10 +14,7 @@ from service.deliveries import (
     resend_delivery,
     send_test,
 )
-from service.errors import Conflict, NotFound
-from service.http import Call
-from service.replies import reply
-from service.webhooks import get_endpoint
+from service.webhooks.endpoints import get_endpoint
 
 
 async def list_webhook_deliveries(call: Call) -> Response:

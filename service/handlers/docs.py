@@ -2,8 +2,8 @@
 
 from starlette.responses import Response
 
-from service.http import Call
-from service.replies import reply
+from service.http.call import Call
+from service.http.replies import reply
 
 
 async def send_openapi(call: Call) -> Response:

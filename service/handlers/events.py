@@ -7,8 +7,8 @@ from contextlib import suppress
 from starlette.responses import Response
 
 from service.events import EventQuery, Found, Place, encode_page, find_events, find_place
-from service.http import Call
-from service.replies import reply
+from service.http.call import Call
+from service.http.replies import reply
 
 
 async def list_events(call: Call) -> Response:

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 import sql
 from service.db import DATABASE_AWAY, Connection
-from service.http import Call
+from service.http.call import Call
+from service.http.replies import reply
 from service.metrics import (
     DELIVERIES_MISSING,
     DELIVERIES_UNPROVEN_SECONDS,
@@ -16,8 +17,7 @@ from service.metrics import (
     render_metrics,
 )
 from service.models import Wire
-from service.reconciling import find_end
-from service.replies import reply
+from service.webhooks.reconciling import find_end
 from sql.migrate import read_migrations
 
 MIGRATIONS = frozenset(migration.name for migration in read_migrations())

@@ -3,7 +3,8 @@
 from starlette.responses import Response
 
 from service.errors import Forbidden, NotFound
-from service.http import Call
+from service.http.call import Call
+from service.http.replies import no_content, reply
 from service.keys import (
     KeyList,
     KeyRequest,
@@ -14,7 +15,6 @@ from service.keys import (
     rotate_key,
 )
 from service.models import parse_moment
-from service.replies import no_content, reply
 
 
 async def create_api_key(call: Call) -> Response:

@@ -2,17 +2,17 @@
 
 from starlette.responses import Response
 
-from service import lead_lists
-from service.http import Call
-from service.list_query import ListQuery
-from service.replies import reply
-from service.search_query import SearchQuery
+from service.http.call import Call
+from service.http.replies import reply
+from service.leads.list_query import ListQuery
+from service.leads.lists import read_list
+from service.leads.search_query import SearchQuery
 
 
 async def list_leads(call: Call) -> Response:
     """GET: one page of leads."""
     query = call.query(ListQuery)
-    return reply(await lead_lists.read_list(call.state.pool, call.principal, query))
+    return reply(await read_list(call.state.pool, call.principal, query))
 
 
 async def search_leads(call: Call) -> Response:

@@ -3,9 +3,9 @@
 from starlette.responses import Response
 
 from service.etags import find_known_version, is_known, parse_if_match
-from service.http import Call
+from service.http.call import Call
+from service.http.replies import Reply, no_content, reply
 from service.models import LeadPatch, NewLead
-from service.replies import Reply, no_content, reply
 
 
 async def capture_lead(call: Call) -> Response:

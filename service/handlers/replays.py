@@ -2,8 +2,10 @@
 
 from starlette.responses import Response
 
-from service.http import Call
-from service.replays import (
+from service.http.call import Call
+from service.http.replies import no_content, reply
+from service.webhooks.endpoints import get_endpoint
+from service.webhooks.replays import (
     ReplayList,
     ReplayRequest,
     cancel_replay,
@@ -11,8 +13,6 @@ from service.replays import (
     list_replays,
     start_replay,
 )
-from service.replies import no_content, reply
-from service.webhooks import get_endpoint
 
 
 async def start_webhook_replay(call: Call) -> Response:

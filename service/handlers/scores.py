@@ -4,9 +4,9 @@ from starlette.responses import Response
 
 import sql
 from service.errors import NotFound
-from service.http import Call
-from service.replies import reply
-from service.scores import LeadScore, decode_factors, find_band
+from service.http.call import Call
+from service.http.replies import reply
+from service.leads.scores import LeadScore, decode_factors, find_band
 
 
 async def get_score(call: Call) -> Response:

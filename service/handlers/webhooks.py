@@ -2,10 +2,10 @@
 
 from starlette.responses import Response
 
-from service.http import Call
-from service.replies import no_content, reply
-from service.webhook_changes import EndpointPatch, change_endpoint, rotate_secret
-from service.webhooks import (
+from service.http.call import Call
+from service.http.replies import no_content, reply
+from service.webhooks.changes import EndpointPatch, change_endpoint, rotate_secret
+from service.webhooks.endpoints import (
     EndpointList,
     NewEndpoint,
     check_target,

@@ -78,7 +78,7 @@ async def open_forwarder(url: str, keys: list[bytes]) -> AsyncIterator[Forwarder
 
 
 def sign_anew(key: bytes, event_id: str, body: bytes) -> dict[str, str]:
-    """Headers as of now; see workers/signing.py, which signs what Leadlog sends."""
+    """Headers as of now; see workers/delivery/signing.py, which signs what Leadlog sends."""
     timestamp = str(int(time.time()))
     message = b"%b.%b.%b" % (event_id.encode(), timestamp.encode(), body)
     signature = base64.b64encode(hmac.digest(key, message, "sha256")).decode()

@@ -14,7 +14,7 @@ from service.listen.listening import Listener, register, serve_listener
 from service.listen.past import parse_since, read_log, replay_webhook, resend
 from service.processes import StartError
 from service.settings import SettingsError
-from service.webhooks import decode_secret
+from service.webhooks.endpoints import decode_secret
 
 STDIN = 0
 LOG_PATH = "(log)"

@@ -1,7 +1,7 @@
 """`python -m tests.bench.serve APP PORT PROCESSES`: another app, run by uvicorn as it comes.
 
 The flags are those of `leadlog serve` (service/commands/run.py), but for the protocol, which there
-is our own (service/one_write.py).
+is our own (service/http/protocol.py).
 """
 
 import sys

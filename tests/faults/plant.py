@@ -18,7 +18,7 @@ from service.db import DATABASE_AWAY, Pool
 from service.dev.servers import Postgres, Valkey
 from service.errors import Unavailable
 from service.settings import Settings
-from service.webhooks import NewEndpoint, create_endpoint, open_box
+from service.webhooks.endpoints import NewEndpoint, create_endpoint, open_box
 from tests.faults.ledger import Ledger, Outcome, Seen
 from tests.receiver import run_receiver
 from tests.workbench import Workbench

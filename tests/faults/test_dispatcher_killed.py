@@ -7,7 +7,7 @@ import pytest
 
 from service.db import Pool
 from service.settings import Settings
-from service.webhooks import NewEndpoint, create_endpoint, open_box
+from service.webhooks.endpoints import NewEndpoint, create_endpoint, open_box
 from tests.bench.webhooks.stage import Process, start
 from tests.factories import make_tenant
 from tests.faults.ledger import Ledger, Outcome, read_id

@@ -17,8 +17,8 @@ from tests.faults.ledger import Ledger, Outcome, read_id
 from tests.faults.plant import Say
 from tests.receiver import run_receiver
 from tests.workbench import make_workbench
+from workers.delivery.lane import MAX_WINDOW
 from workers.dispatcher import Dispatcher
-from workers.lane import MAX_WINDOW
 
 VERSIONS = 10
 HOUR_S = 3600.0

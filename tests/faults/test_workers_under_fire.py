@@ -14,7 +14,7 @@ import redis.asyncio
 from tests.faults.ledger import Outcome
 from tests.faults.plant import Home, Plan, Plant, Say, run_faults
 from tests.workbench import Workbench
-from workers.settling import MAX_BATCH
+from workers.delivery.settling import MAX_BATCH
 
 UNSYNCED_S = 1.0
 """PostgreSQL writes a commit that nobody waits for within three times its wal_writer_delay."""

@@ -18,7 +18,7 @@ from service.auth import Principal
 from service.db import create_pool
 from service.errors import Problem
 from service.etags import parse_if_match
-from service.leads import LeadStore
+from service.leads.store import LeadStore
 from service.models import LeadPatch, NewLead
 from service.settings import Settings
 from service.wakeups import Wakeups

@@ -6,7 +6,7 @@ import pytest
 from service.app import API
 from service.db import Pool
 from service.docs.examples import EXAMPLES
-from service.http import Operation
+from service.http.call import Operation
 from tests.factories import SCOPES, Tenant
 from tests.serving import Answer, Api
 

@@ -14,11 +14,11 @@ from aiohttp import web
 from service.commands.listen import _make_printable
 from service.listen.listening import find_fault
 from service.listen.past import parse_since
-from service.webhooks import decode_secret
+from service.webhooks.endpoints import decode_secret
 from tests.listening import start, stop
 from tests.receiver import Received, run_receiver
 from tests.serving import Api
-from workers.signing import sign
+from workers.delivery.signing import sign
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY = decode_secret(SECRET)

@@ -11,7 +11,7 @@ import pytest
 
 import sql
 from service.db import Pool
-from service.kinds import SOURCES, STATUSES, list_kinds
+from service.leads.kinds import SOURCES, STATUSES, list_kinds
 from tests.factories import make_lead, make_tenant
 
 WRITERS = 8

@@ -14,7 +14,11 @@ import pytest
 import sql
 from service.auth import Principal
 from service.db import Connection
-from service.lead_lists import (
+from service.leads.list_finders import FEW as FEW_ENTRIES
+from service.leads.list_finders import RANGES, choose_finder, list_finders
+from service.leads.list_query import ListQuery
+from service.leads.list_statements import make_count, make_guess
+from service.leads.lists import (
     ALL,
     MOST_LOOKED_AT,
     make_list_browse,
@@ -22,11 +26,7 @@ from service.lead_lists import (
     make_list_walk,
     make_parameters,
 )
-from service.list_finders import FEW as FEW_ENTRIES
-from service.list_finders import RANGES, choose_finder, list_finders
-from service.list_query import ListQuery
-from service.list_statements import make_count, make_guess
-from service.search import ENOUGH_SAMPLED, SAMPLED
+from service.leads.search import ENOUGH_SAMPLED, SAMPLED
 from service.validation import decode_query
 from sql.compose import Statement
 from tests.bench.fill import FEW, fill_leads

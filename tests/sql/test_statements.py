@@ -9,9 +9,9 @@ import pytest
 
 import sql
 from service.db import Connection, Pool
-from service.list_statements import make_all
+from service.leads.list_statements import make_all
+from service.leads.search_query import LeadHit
 from service.models import Lead, LeadDetail, TimelineEntry, Wire
-from service.search_query import LeadHit
 from tests.factories import make_lead, make_tenant
 
 ROOT = Path(sql.__file__).parent.parent

@@ -15,8 +15,8 @@ from service.settings import Settings
 from service.wakeups import Wakeups
 from workers.publisher import Publisher
 from workers.slices import Workshop
-from workers.stream_places import StreamName
-from workers.streams import make_key
+from workers.streams.places import StreamName
+from workers.streams.redis_streams import make_key
 
 SHARDS = range(8)
 

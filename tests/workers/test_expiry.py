@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from service.db import create_pool
-from service.reconciling import count_expired
-from service.replays import ReplayRequest, get_replay, start_replay
 from service.settings import Settings
+from service.webhooks.reconciling import count_expired
+from service.webhooks.replays import ReplayRequest, get_replay, start_replay
 from tests.cluster import Cluster
 from tests.desk import Desk, close, open_desk
 from tests.partitions import add_partition, exists, week_of

@@ -12,19 +12,19 @@ from msgspec.structs import replace
 
 import sql
 from service.db import Pool
-from service.reconciling import Reckoning, find_end, reckon_since
-from service.rekeying import rekey_all
 from service.request_keys import make_digest
 from service.request_keys import make_owner as make_answer_owner
 from service.secretbox import SealError, make_box
 from service.settings import Settings
-from service.webhook_changes import EndpointPatch, change_endpoint
-from service.webhooks import NewEndpoint, create_endpoint, make_owner, open_box
+from service.webhooks.changes import EndpointPatch, change_endpoint
+from service.webhooks.endpoints import NewEndpoint, create_endpoint, make_owner, open_box
+from service.webhooks.reconciling import Reckoning, find_end, reckon_since
+from service.webhooks.rekeying import rekey_all
 from tests.serving import serve_api
 from tests.workbench import Workbench
+from workers.delivery.targets import TargetBook
 from workers.fanout import Fanout
 from workers.reconciler import Reconciler
-from workers.targets import TargetBook
 from workers.ticker import Ticker
 
 KEYS = [base64.urlsafe_b64encode(bytes([n]) * 32).decode() for n in range(3)]
@@ -127,7 +127,7 @@ async def test_events_of_old_fan_outs_that_noted_no_transaction_are_no_alarm(
 async def test_pieces_leave_nothing_out_and_count_nothing_twice(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.reconciling.TICKS", 2)
+    monkeypatch.setattr("service.webhooks.reconciling.TICKS", 2)
     monkeypatch.setattr("workers.reconciler.TICKS", 2)
     await open_endpoint(bench, "lead.created")
     held = await bench.pool.acquire()  # its event is in a later window than its neighbours

@@ -8,7 +8,7 @@ import pytest
 
 import sql
 from service.errors import Conflict, NotFound
-from service.replays import (
+from service.webhooks.replays import (
     Replay,
     ReplayRequest,
     cancel_replay,

@@ -12,12 +12,12 @@ from aiohttp import web
 from tests.desk import Desk, close, open_desk
 from tests.receiver import Received, Receiver, run_receiver
 from tests.workbench import Workbench
+from workers.delivery.tidying import EVENTS_AT_ONCE, judge_failing
 from workers.dispatcher import Dispatcher
 from workers.fanout import Fanout
 from workers.historian import Historian
 from workers.reader import Reader
 from workers.scorer import Scorer
-from workers.tidying import EVENTS_AT_ONCE, judge_failing
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from service.dev.datafolder import prepare_folder
 from service.dev.servers import Postgres, Valkey
 from service.keys import create_key
 from service.settings import Settings
-from service.webhooks import NewEndpoint, create_endpoint, open_box
+from service.webhooks.endpoints import NewEndpoint, create_endpoint, open_box
 from sql.migrate import migrate
 
 BODY = json.dumps(

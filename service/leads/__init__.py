@@ -1,0 +1,1 @@
+"""Leads: the store of single ones, lists, search, and what their rows mean."""

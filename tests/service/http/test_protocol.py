@@ -1,0 +1,121 @@
+"""What the server writes in one go arrives whole and in order, whatever the requests are like."""
+
+import asyncio
+import gc
+import secrets
+import time
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from service.http.protocol import OneWriteProtocol
+from tests.rawhttp import connect, make_request
+from tests.serving import Api
+
+
+async def exchange(api: Api, request: str) -> bytes:
+    """All that comes back until the server closes."""
+    address = urlsplit(api.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(f"{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    async with asyncio.timeout(10):
+        found = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return found
+
+
+async def test_requests_sent_at_once_are_answered_in_their_order(api: Api) -> None:
+    paths = ["/health/live", "/nowhere", "/openapi.json", "/health/live"]
+    heads = [f"GET {path} HTTP/1.1\r\nX-Request-Id: req-{n}" for n, path in enumerate(paths)]
+    requests = [f"{head}\r\nHost: x\r\n\r\n" for head in heads]
+    address = urlsplit(api.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write("".join(requests).encode())
+    for n, status in enumerate((200, 404, 200, 200)):
+        async with asyncio.timeout(10):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        assert head.startswith(f"http/1.1 {status}")
+        assert f"x-request-id: req-{n}" in head
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+        assert len(await reader.readexactly(length)) == length
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_an_answer_without_a_body_and_one_that_ends_the_connection_are_sent(
+    api: Api,
+) -> None:
+    head = await exchange(api, "HEAD /health/live")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert head.endswith(b"\r\n\r\n")
+    whole = await exchange(api, "GET /openapi.json")
+    length = int(whole.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    assert len(whole.partition(b"\r\n\r\n")[2]) == length
+
+
+async def test_an_idle_connection_is_closed_and_one_at_work_or_just_used_is_not(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each protocol copies the setting when it is made, so ours is told of it then.
+    made = OneWriteProtocol.connection_made
+
+    def hurry(self: OneWriteProtocol, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        self.timeout_keep_alive = 0.6  # type: ignore[assignment]
+
+    monkeypatch.setattr(OneWriteProtocol, "connection_made", hurry)
+    async with connect(api.url) as wire:
+        for path, wait_s in (("/health/live", 0.4), ("/v1/events?limit=1&wait=1", 0.4)):
+            await wire.send(make_request("GET", path, key=api.key))
+            assert (await wire.read_answer()).status == 200
+            await asyncio.sleep(wait_s)
+        began = time.monotonic()
+        await wire.send(make_request("GET", "/health/live"))
+        assert (await wire.read_answer()).status == 200
+        assert await wire.ends()
+        assert 0.5 < time.monotonic() - began < 3
+
+
+async def test_a_body_that_comes_with_its_head_and_one_that_comes_later_are_read(api: Api) -> None:
+    body = b'{"email": "nobody@"}'
+    whole = make_request("POST", "/v1/leads", key=api.key, body=body)
+    async with connect(api.url) as wire:
+        await wire.send(whole)
+        assert (await wire.read_answer()).status == 422
+        await wire.send(whole[:-5])
+        await asyncio.sleep(0.05)
+        await wire.send(whole[-5:])
+        assert (await wire.read_answer()).status == 422
+        await wire.send(whole + whole)
+        assert [(await wire.read_answer()).status for _ in range(2)] == [422, 422]
+
+
+async def test_a_request_leaves_nothing_that_the_garbage_collector_must_find(api: Api) -> None:
+    async with connect(api.url) as wire:
+
+        async def ask(count: int) -> int:
+            """So many requests of each kind; the objects that only the collector frees."""
+            gc.collect()
+            for _ in range(count):
+                mine = f"{secrets.token_hex(6)}@garbage.com"
+                lead = {"email": mine, "customFields": {"a": 1}}
+                key = f"Idempotency-Key: {mine}"
+                made = make_request(
+                    "POST", "/v1/leads", key, key=api.key, body=msgspec.json.encode(lead)
+                )
+                await wire.send(made)
+                path = (await wire.read_answer()).headers["location"]
+                patch = make_request("PATCH", path, f"{key}p", key=api.key, body=b'{"name": "A"}')
+                for request in (make_request("GET", path, key=api.key), patch):
+                    await wire.send(request)
+                    assert (await wire.read_answer()).status == 200
+            return gc.collect()
+
+        gc.disable()
+        try:
+            few, many = await ask(5), await ask(55)
+        finally:
+            gc.enable()
+    assert many - few < 50  # a cycle would hold a dozen objects or more of each

@@ -1,0 +1,1 @@
+"""What the dispatcher sends webhooks with: lanes, claims, connections, the wire, settling."""

@@ -1,0 +1,1 @@
+"""From a lead to a score, without a database."""

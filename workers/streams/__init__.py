@@ -1,0 +1,1 @@
+"""The CRM streams in Redis as the publisher writes, rebuilds and bounds them."""
