@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 from service.errors import Overloaded
 from service.metrics import REQUESTS_SHED
 
-SMOOTHING = 0.1
-"""What the newest interval weighs in the mean."""
+SMOOTHING = 0.02
+"""What the newest interval weighs in the mean, once there are enough of them."""
 Given = TypeVar("Given")
 
 
@@ -28,6 +28,7 @@ class Line(Generic[Given]):
         self._limit_s = limit_s
         self._interval_s = 0.0
         """Between one that is given and the next, while somebody waits: its mean of late."""
+        self._given = 0
         self._moved_at = 0.0
         """When the last was given, or when the first came to an empty line, if that was later."""
         self._waiting: dict[asyncio.Future[Given], float] = {}
@@ -74,5 +75,6 @@ class Line(Generic[Given]):
         now = time.monotonic()
         # One long wait must not make all who follow look as slow.
         interval_s = min(now - self._moved_at, self._limit_s)
-        self._interval_s += SMOOTHING * (interval_s - self._interval_s)
+        self._given += 1
+        self._interval_s += max(SMOOTHING, 1 / self._given) * (interval_s - self._interval_s)
         self._moved_at = now

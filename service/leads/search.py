@@ -146,7 +146,7 @@ class LeadSearch:
         known = self._recall(asked, late_too=self._scouts.is_taken(asked))
         if known is None:
             async with self._scouts.take(asked):
-                known = self._recall(asked)
+                known = self._recall(asked) or await self._renew(asked)
                 if known is None:
                     return await self._find_out(asked, place, skip, limit)
         if known.crowd is not None:
@@ -168,6 +168,22 @@ class LeadSearch:
         crowd = await self._sample(asked, leads)
         self._remember(asked, crowd)
         return await self._find_in_crowd(asked, crowd, place, skip, limit)
+
+    async def _renew(self, asked: Asked) -> Known | None:
+        """A crowd that is known of old, sampled anew; None if it never was one or is none any more.
+
+        A tenth of what it takes to find out.
+        """
+        known = self._known.get(asked)
+        if known is None or known.crowd is None:
+            return None
+        leads = await self._pool.fetchval(sql.lead_count_get, *asked[:2])
+        if leads <= self._few_leads:
+            return None
+        crowd = await self._sample(asked, leads)
+        if sum(crowd.shares) * leads <= self._most_counted:
+            return None
+        return self._remember(asked, crowd)
 
     async def _count(
         self, asked: Asked, most: int, place: Place | None, skip: int, limit: int
@@ -196,11 +212,12 @@ class LeadSearch:
             ],
         )
 
-    def _remember(self, asked: Asked, crowd: Crowd | None) -> None:
+    def _remember(self, asked: Asked, crowd: Crowd | None) -> Known:
         self._known.pop(asked, None)
         if len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]  # the oldest
-        self._known[asked] = Known(time.monotonic() + REMEMBERED_S, crowd)
+        known = self._known[asked] = Known(time.monotonic() + REMEMBERED_S, crowd)
+        return known
 
     def _recall(self, asked: Asked, *, late_too: bool = False) -> Known | None:
         """late_too: also what is too old, since someone is finding out anew."""

@@ -75,7 +75,7 @@ async def test_a_line_that_stood_still_once_takes_newcomers_again_soon() -> None
         await line.wait()
     line.give(1)
     await asyncio.gather(*stuck)
-    for n in range(20):  # one at a time: the line is empty in between
+    for n in range(80):  # one at a time: the line is empty in between
         one = asyncio.create_task(line.wait())
         await asyncio.sleep(0.001)
         line.give(n)

@@ -80,6 +80,24 @@ async def test_pages_of_a_crowd_are_those_of_its_cursors(pool: Pool, who: Princi
     assert paged == exact
 
 
+async def test_a_crowd_known_of_old_is_sampled_anew_and_not_counted(
+    pool: Pool, who: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "REMEMBERED_S", 0.0)
+    crowd = LeadSearch(pool, most_counted=20, few_leads=0)
+    asked = SearchQuery(q="acme", limit=7)
+    first = await crowd.read(who, asked)
+    with monkeypatch.context() as patched:
+        patched.setattr(crowd, "_find_out", None)
+        assert await crowd.read(who, asked) == first
+    crowd._most_counted = 10_000  # as if there were few of them by now
+    page = msgspec.json.decode(await crowd.read(who, asked))
+    assert "totalEstimated" not in page["pagination"]
+    assert [hit["id"] for hit in page["data"]] == [
+        hit["id"] for hit in msgspec.json.decode(first)["data"]
+    ]
+
+
 async def test_a_page_deep_in_a_crowd_is_refused_and_names_the_way(
     pool: Pool, who: Principal
 ) -> None:
