@@ -3,6 +3,7 @@
 Pure ASGI: a middleware class of Starlette's would cost a task per request.
 """
 
+import asyncio
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,6 +15,9 @@ from service.http.replies import Reply
 from service.http.routing import SegmentRouter
 from service.metrics import REQUESTS_SHED
 from service.shedding import Gate
+
+REFUSAL_DELAY_S = 0.1
+"""Who asks again as soon as it is refused would take the time of those who are let in."""
 
 
 class Edge:
@@ -43,7 +47,8 @@ class Edge:
         try:
             await self._answer(scope, receive, exchange)
         except Overloaded:
-            await self._refuse(exchange, receive)
+            with self._gate.resting():
+                await self._refuse(exchange, receive)
         except Exception as error:  # noqa: BLE001  # every error becomes an answer
             await self._answer_error(error, exchange, receive)
         finally:
@@ -56,6 +61,7 @@ class Edge:
         exchange.is_refused = True
         self._gate.refuse()
         find_metrics("other", "shed", HTTPStatus.SERVICE_UNAVAILABLE)[0].inc()
+        await asyncio.sleep(REFUSAL_DELAY_S)
         await self._refusal(exchange.scope, receive, exchange)
 
     async def _answer_error(self, error: Exception, exchange: Exchange, receive: Receive) -> None:

@@ -16,7 +16,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.app import API, SERVICE
-from service.http.edge import Edge
+from service.errors import Overloaded
+from service.http.edge import REFUSAL_DELAY_S, Edge
 from service.settings import Settings
 from service.shedding import Gate
 from tests.rawhttp import connect, make_request
@@ -190,6 +191,32 @@ async def test_a_fault_of_ours_is_500_and_shows_nothing_of_the_inside() -> None:
     assert list(error) == ["code", "message", "doc_url"]
     assert error["code"] == "internal_error"
     assert BODY_SECRET not in error["message"]
+
+
+@pytest.mark.parametrize("shut", [True, False], ids=["at the gate", "in a line"])
+async def test_a_refusal_waits_a_moment_and_is_nobodys_crowd_meanwhile(shut: bool) -> None:
+    async def refuse(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise Overloaded
+
+    messages: list[Message] = []
+
+    async def send(message: Message) -> None:
+        messages.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError("the body of a refused request is not read")
+
+    gate = Gate(1)
+    gate._is_late = shut
+    scope = {"type": "http", "method": "POST", "path": "/v1/x", "headers": []}
+    asked = asyncio.create_task(Edge(refuse, "/docs", gate, ("/v1",))(scope, receive, send))
+    await asyncio.sleep(REFUSAL_DELAY_S / 2)
+    assert not messages
+    assert gate._at_work == 0
+    await asked
+    assert messages[0]["status"] == 503
+    assert dict(messages[0]["headers"])[b"retry-after"] == b"1"
+    assert gate._at_work == 0
 
 
 async def test_a_request_id_cannot_smuggle_a_header(api: Api) -> None:
