@@ -49,7 +49,8 @@ class Authenticator:
 
     async def authenticate(self, header: str | None, needed: Scope) -> Principal:
         """Raises Unauthorized or Forbidden."""
-        return self._judge(await self._find(_read_hash(header)), needed)
+        known = self.authenticate_now(header, needed)
+        return known or self._judge(await self._find(_read_hash(header)), needed)
 
     def authenticate_now(self, header: str | None, needed: Scope) -> Principal | None:
         """As `authenticate`; None if the database is to be asked."""

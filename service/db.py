@@ -53,6 +53,7 @@ async def create_pool(
         settings.require_database_url(),
         min_size=0,
         max_size=size or settings.db_pool_size,
+        # For those that asyncpg has; service/pool.py ends those that it keeps itself.
         max_queries=50_000,
         max_inactive_connection_lifetime=300.0,
         loop=None,

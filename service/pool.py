@@ -1,6 +1,7 @@
 """asyncpg's pool, with a line in front of it that is short, fair and refuses in time."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias, TypeVar
 
@@ -10,6 +11,7 @@ from asyncpg.pool import PoolConnectionProxy
 from service.line import Line
 
 ACQUIRE_TIMEOUT_S = 3.0
+IDLE_S = 60.0
 Result = TypeVar("Result")
 AtHand: TypeAlias = PoolConnectionProxy | None
 """A connection; None is the right to have one of asyncpg's."""
@@ -28,9 +30,11 @@ class BoundedPool(asyncpg.Pool):
 
     line: Line[AtHand]
     """asyncpg's own queue lets who comes just then pass those who wait."""
-    kept: list[PoolConnectionProxy]
+    kept: list[tuple[PoolConnectionProxy, float]]
+    """Each with the time since when nobody has used it, the longest first."""
     taken: int
-    """Connections that somebody has, awaits from asyncpg or that are kept."""
+    """Connections that somebody has, awaits from asyncpg or that are kept; at most as many as the
+    pool may have, so whoever is given None finds one free."""
 
     def open_line(self, limit_s: float) -> None:
         """To be called once. Who would wait longer than `limit_s` is refused."""
@@ -62,9 +66,19 @@ class BoundedPool(asyncpg.Pool):
             await self.release(conn)
         else:
             self._pass_on(conn)
+            self._end_idle()
         return answer
 
+    def _end_idle(self) -> None:
+        """Ends connections that have been of no use: what is idle for long may be cut unseen."""
+        while self.kept and self.kept[0][1] < time.monotonic() - IDLE_S:
+            conn, _ = self.kept.pop(0)
+            if _is_open(conn):
+                conn.terminate()
+            self._pass_on(None)
+
     async def _acquire(self, timeout: float | None) -> Any:  # noqa: ASYNC109  # as asyncpg's own
+        self._end_idle()
         conn = await self._take(ACQUIRE_TIMEOUT_S if timeout is None else timeout)
         if conn is not None and _is_open(conn):
             return conn
@@ -78,7 +92,7 @@ class BoundedPool(asyncpg.Pool):
 
     async def _take(self, bound_s: float) -> AtHand:
         if self.kept:
-            return self.kept.pop()
+            return self.kept.pop()[0]
         if self.taken < self.get_max_size():
             self.taken += 1
             return None
@@ -91,7 +105,7 @@ class BoundedPool(asyncpg.Pool):
         if conn is None:
             self.taken -= 1
         else:
-            self.kept.append(conn)
+            self.kept.append((conn, time.monotonic()))
 
     async def release(
         self,
@@ -108,9 +122,13 @@ class BoundedPool(asyncpg.Pool):
 
     async def close(self) -> None:
         """As asyncpg's own."""
-        while self.kept:
-            await self.release(self.kept.pop())
-        await super().close()
+        try:
+            while self.kept:
+                await self.release(self.kept.pop()[0])
+            await super().close()
+        except BaseException:
+            self.terminate()
+            raise
 
 
 def _is_open(conn: PoolConnectionProxy) -> bool:

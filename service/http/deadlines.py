@@ -71,7 +71,8 @@ class Limit:
             self._ends.pop(task, None)
         else:
             self._ends[task] = self._outer
-        if isinstance(error, asyncio.CancelledError) and task in self._given_up:
+        if task in self._given_up:
             self._given_up.discard(task)
             task.uncancel()
-            raise TimeoutError from None
+            if isinstance(error, asyncio.CancelledError):
+                raise TimeoutError from None

@@ -42,14 +42,16 @@ class OneWriteCycle(RequestResponseCycle):
 
         False if it must go uvicorn's own way: nothing has been done then.
         """
+        if self.waiting_for_100_continue and self.more_body:
+            self.keep_alive = False  # whether the body still comes is not known
         lines = [b"%b: %b\r\n" % pair for pair in (*self.default_headers, *headers)]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
         text = b"".join(lines)
-        if text.count(b"\n") != len(lines):
+        if not text.count(b"\n") == text.count(b"\r") == len(lines):
             raise RuntimeError("a header of the answer holds a line break")
-        says_close = self.keep_alive and b"\nconnection: " in text
-        if self.response_started or self.flow.write_paused or says_close:
+        says_close = self.keep_alive and b"\nconnection: " in b"\n" + text
+        if self.response_started or says_close or self.flow.write_paused:
             return False
         self.response_started = True
         self.waiting_for_100_continue = False
@@ -86,7 +88,8 @@ class OneWriteProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
-        self._is_in_head = True
+        self._is_in_head, self._head_bytes = True, 0
+        self._head_timer.cancel()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -118,6 +121,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bounds what uvicorn does not: how long a head may take to come, and how long it is."""
+        self._idle_since = self.loop.time()
         super().data_received(data)
         if not self._is_in_head:
             self._head_timer.cancel()

@@ -221,7 +221,7 @@ class LeadStore:
         except Exception as error:  # noqa: BLE001  # the refusal stands, only its reason is lost
             return {row.id: error for row in rows}
         # The same request may have been at work elsewhere: then its answer is there by now.
-        kept = {(a["tenant_id"], a["live"], a["key"]): a for a in answers}
+        kept = {(a["tenant_id"], a["live"], a["key"].hex): a for a in answers}
         ids = {(h["tenant_id"], h["live"], h["email_key"]): h["id"] for h in holders}
         outcomes: dict[str, Shown | Exception] = {}
         for row in rows:

@@ -57,6 +57,18 @@ def works_elsewhere(pool: Pool) -> Works:
     return works_now
 
 
+async def test_a_look_up_is_believed_by_all_who_ask(
+    api: Api, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authenticator = Authenticator(pool)
+    header = f"Bearer {api.key}"
+    assert authenticator.authenticate_now(header, "read") is None
+    who = await authenticator.authenticate(header, "read")
+    monkeypatch.setattr(authenticator, "_find", None)  # no more look-ups
+    assert authenticator.authenticate_now(header, "read") == who
+    assert await authenticator.authenticate(header, "read") == who
+
+
 async def test_a_key_is_shown_once_and_listed_without_itself(api: Api, pool: Pool) -> None:
     answer = await api.post("/v1/api-keys", {"name": "website", "scope": "write"})
     made = answer.json

@@ -71,6 +71,21 @@ async def test_a_kept_connection_that_was_cut_is_replaced(hurried: Pool, pool: P
     assert other["pid"] != row["pid"]
 
 
+async def test_kept_connections_that_nobody_needs_are_ended(
+    hurried: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = "SELECT pg_backend_pid() AS pid FROM pg_sleep(0.02)"
+    burst = await asyncio.gather(*(hurried.fetch(query) for _ in range(4)))
+    assert len({rows[0]["pid"] for rows in burst}) == 2
+    monkeypatch.setattr("service.pool.IDLE_S", 0.05)
+    await asyncio.sleep(0.1)
+    one = {(await hurried.fetch(query))[0]["pid"] for _ in range(3)}
+    assert len(one) == 1
+    assert not one & {rows[0]["pid"] for rows in burst}
+    again = await asyncio.gather(*(hurried.fetch(query) for _ in range(4)))
+    assert len({rows[0]["pid"] for rows in again}) == 2
+
+
 async def test_a_statement_that_failed_or_was_given_up_leaves_a_connection_that_works(
     hurried: Pool,
 ) -> None:

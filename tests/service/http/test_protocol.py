@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from service.http.protocol import OneWriteProtocol
+from service.http.protocol import OneWriteCycle, OneWriteProtocol
 from tests.rawhttp import connect, make_request
 from tests.serving import Api
 
@@ -55,17 +55,21 @@ async def test_an_answer_without_a_body_and_one_that_ends_the_connection_are_sen
     assert len(whole.partition(b"\r\n\r\n")[2]) == length
 
 
-async def test_an_idle_connection_is_closed_and_one_at_work_or_just_used_is_not(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Each protocol copies the setting when it is made, so ours is told of it then.
+def hurry_idle(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Each protocol copies the setting when it is made, so those made from now on are told."""
     made = OneWriteProtocol.connection_made
 
     def hurry(self: OneWriteProtocol, transport: asyncio.Transport) -> None:
         made(self, transport)
-        self.timeout_keep_alive = 0.6  # type: ignore[assignment]
+        self.timeout_keep_alive = seconds  # type: ignore[assignment]
 
     monkeypatch.setattr(OneWriteProtocol, "connection_made", hurry)
+
+
+async def test_an_idle_connection_is_closed_and_one_at_work_or_just_used_is_not(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry_idle(monkeypatch, 0.6)
     async with connect(api.url) as wire:
         for path, wait_s in (("/health/live", 0.4), ("/v1/events?limit=1&wait=1", 0.4)):
             await wire.send(make_request("GET", path, key=api.key))
@@ -119,3 +123,49 @@ async def test_a_request_leaves_nothing_that_the_garbage_collector_must_find(api
         finally:
             gc.enable()
     assert many - few < 600  # with one cycle in each keyed request it was 1,600
+
+
+async def test_a_head_that_begins_to_come_keeps_an_idle_connection(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry_idle(monkeypatch, 0.5)
+    request = make_request("GET", "/health/live")
+    async with connect(api.url) as wire:
+        await wire.send(request)
+        assert (await wire.read_answer()).status == 200
+        await asyncio.sleep(0.35)
+        await wire.send(request[:20])
+        await asyncio.sleep(0.35)
+        await wire.send(request[20:])
+        assert (await wire.read_answer()).status == 200
+
+
+async def test_many_heads_in_a_row_are_not_one_long_head(api: Api) -> None:
+    request = make_request("GET", "/health/live", f"X-Filler: {'f' * 60_000}")
+    async with connect(api.url) as wire:
+        await wire.send(request[:-10])
+        for _ in range(8):  # each segment ends within the next head
+            await wire.send(request[-10:] + request[:-10])
+            assert (await wire.read_answer()).status == 200
+
+
+async def test_a_refusal_before_the_body_that_may_not_come_ends_the_connection(api: Api) -> None:
+    head = make_request(
+        "POST", "/v1/leads", "Expect: 100-continue", "Content-Length: 100", key="sk_live_unknown"
+    )
+    async with connect(api.url) as wire:
+        await wire.send(head)
+        answer = await wire.read_answer()
+        assert answer.status == 401
+        assert answer.headers["connection"] == "close"
+        assert await wire.ends()
+
+
+def test_a_reply_that_closes_and_headers_with_line_breaks_do_not_go_the_short_way() -> None:
+    cycle = OneWriteCycle.__new__(OneWriteCycle)
+    cycle.default_headers, cycle.keep_alive, cycle.response_started = [], True, False
+    cycle.waiting_for_100_continue = cycle.more_body = False
+    assert not cycle.answer(400, [(b"connection", b"close")], b"")
+    for broken in (b"a\r\nb: c", b"a\nb", b"a\rb"):
+        with pytest.raises(RuntimeError, match="line break"):
+            cycle.answer(200, [(b"x", broken)], b"")

@@ -18,6 +18,7 @@ from service.leads.outcomes import Shown
 from service.leads.rows import make_lead_row
 from service.leads.store import HOLD_S, LeadStore
 from service.models import NewLead
+from service.request_keys import KeptAnswer, RequestKey
 from service.settings import Settings
 from service.wakeups import Wakeups
 from tests.factories import make_lead
@@ -153,6 +154,22 @@ async def test_of_two_with_one_address_in_one_statement_the_first_is_made(
         assert isinstance(first, Shown)
         assert isinstance(second, Conflict)
         assert second.existing_lead_id == rows[0].id
+
+
+async def test_a_create_that_another_process_has_just_answered_gets_that_answer(
+    api: Api, pool: Pool, settings: Settings
+) -> None:
+    who = Principal("key_1", api.tenant.id, True, "write")
+    store = LeadStore(pool, Wakeups(Redis.from_url(settings.require_redis_url())))
+    new = NewLead(email=f"twin.{uuid4()}@example.com")
+    key = RequestKey(uuid4().hex, uuid4().hex)
+    made = await store.capture(who, new, key)
+    ours, other = make_lead_row(who, new, key), make_lead_row(who, new, None)
+    found = await store._explain_many([ours, other])  # as if our snapshot had been older
+    answer = found[ours.id]
+    assert isinstance(answer, KeptAnswer)
+    assert answer.body == made.body
+    assert isinstance(found[other.id], Conflict)
 
 
 async def test_what_the_caller_has_whole_is_not_read(api: Api, pool: Pool) -> None:
