@@ -26,7 +26,10 @@ def make_id(prefix: Prefix) -> str:
 
 
 def make_request_id() -> str:
-    """As make_id("req"), for every request: digits of this process's own and a number."""
+    """As make_id("req"), for every request: digits of this process's own and a number.
+
+    Two of them tell a caller how many requests came in between; no secret is made of that.
+    """
     return f"{_PROCESS}{next(_NUMBERS):010X}"
 
 

@@ -24,7 +24,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 log = get_logger("api")
 
 
-class Line(msgspec.Struct, omit_defaults=True):
+class LogLine(msgspec.Struct, omit_defaults=True):
     """What the log says of a request."""
 
     event: str
@@ -98,7 +98,7 @@ class Exchange:
         counter, histogram = find_metrics(known_method, route, status)
         counter.inc()
         histogram.observe(seconds)
-        line = Line(
+        line = LogLine(
             "request.served", "api", "info", datetime.now(UTC), self.request_id, method, route,
             scope["path"][:200], status, round(seconds * 1000, 2), error=self.error,
             reason=self.reason,
@@ -113,7 +113,7 @@ class Exchange:
             log.info(line.event, **_list_facts(line))
 
 
-def _list_facts(line: Line) -> dict[str, Any]:
+def _list_facts(line: LogLine) -> dict[str, Any]:
     """Without what a logger adds by itself."""
     facts: dict[str, Any] = msgspec.to_builtins(line)
     return {name: facts[name] for name in facts if name not in {"event", "part", "level", "at"}}
