@@ -191,7 +191,7 @@ async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
     redis = Redis.from_url(settings.require_redis_url())
     late_after_s = settings.shed_after_s
     # Batches have connections of their own, so that a flood of lists and searches cannot hold up
-    # what is quick; and those wait in a line that is refused by its age.
+    # what is quick; and those wait in a line of their own, which refuses who would wait too long.
     for_batches = settings.db_pool_size // 2
     async with (
         await create_pool(settings, "leadlog-api", for_batches, HOLD_S) as batched,

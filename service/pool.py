@@ -66,7 +66,6 @@ class BoundedPool(asyncpg.Pool):
             await self.release(conn)
         else:
             self._pass_on(conn)
-            self._end_idle()
         return answer
 
     def _end_idle(self) -> None:

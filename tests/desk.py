@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import sql
+from service.secretbox import make_box
+from service.validation import decode_body
+from service.webhooks.changes import EndpointPatch, change_endpoint
 from service.webhooks.endpoints import EventType, NewEndpoint, create_endpoint, open_box
 from tests.factories import make_tenant
 from tests.webhooks import SECRET, wait_until
@@ -85,3 +88,11 @@ async def close(*dispatchers: Dispatcher) -> None:
         dispatcher._shop.stopping.set()
         await dispatcher.close()
         dispatcher._shop.stopping.clear()
+
+
+async def patch(desk: Desk, body: str) -> None:
+    """As the API does it."""
+    async with desk.pool.acquire() as conn, conn.transaction():
+        changed = decode_body(body.encode(), EndpointPatch)
+        box = make_box(desk.shop.settings)
+        assert await change_endpoint(conn, box, desk.tenant_id, True, desk.id, changed)

@@ -40,7 +40,7 @@ class OneWriteCycle(RequestResponseCycle):
     def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Sends a whole answer in one write; its length, if it may have a body, is in `headers`.
 
-        False if it must go uvicorn's own way: nothing has been done then.
+        False if it must go uvicorn's own way: nothing has been sent then.
         """
         if self.waiting_for_100_continue and self.more_body:
             self.keep_alive = False  # whether the body still comes is not known
@@ -125,7 +125,6 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().data_received(data)
         if not self._is_in_head:
             self._head_timer.cancel()
-            self._head_bytes = 0
             return
         if self._head_timer.cancelled():
             self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self.transport.close)

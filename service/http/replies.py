@@ -11,14 +11,10 @@ from service.http.exchange import Exchange
 
 
 class Reply(Response):
-    """A response whose headers need no thought: Starlette's own takes 4 µs for them."""
+    """JSON or no body, with headers that need no thought: Starlette's own takes 4 µs for them."""
 
     def __init__(
-        self,
-        body: bytes | None,
-        status: int,
-        headers: Iterable[tuple[str, str]] = (),
-        media_type: str = "application/json",
+        self, body: bytes | None, status: int, headers: Iterable[tuple[str, str]] = ()
     ) -> None:
         """Without a body (204, 304) there is neither its length nor its type."""
         self.status_code = status
@@ -29,7 +25,7 @@ class Reply(Response):
         ]
         if body is not None:
             length = (b"content-length", b"%d" % len(body))
-            self.raw_headers += (length, (b"content-type", media_type.encode()))
+            self.raw_headers += (length, (b"content-type", b"application/json"))
 
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
         body = bytes(self.body)

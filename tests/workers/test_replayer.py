@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,19 +16,13 @@ from service.webhooks.replays import (
     start_replay,
 )
 from tests.desk import Desk, close, open_desk
-from tests.receiver import Receiver, run_receiver
+from tests.receiver import Receiver
 from tests.workbench import Workbench
 from workers.dispatcher import Dispatcher
 from workers.replayer import Replayer
 
 LEADS, VERSIONS = 7, 5
 COUNT = LEADS * VERSIONS
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from tests.desk import Desk, close, open_desk
-from tests.receiver import Received, Receiver, run_receiver
+from tests.receiver import Received, Receiver
 from tests.workbench import Workbench
 from workers.delivery.tidying import EVENTS_AT_ONCE, judge_failing
 from workers.dispatcher import Dispatcher
@@ -18,12 +17,6 @@ from workers.fanout import Fanout
 from workers.historian import Historian
 from workers.reader import Reader
 from workers.scorer import Scorer
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def hurry_idle(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
     def hurry(self: OneWriteProtocol, transport: asyncio.Transport) -> None:
         made(self, transport)
-        self.timeout_keep_alive = seconds  # type: ignore[assignment]
+        self.timeout_keep_alive = seconds  # type: ignore[assignment]  # whole ones, says uvicorn
 
     monkeypatch.setattr(OneWriteProtocol, "connection_made", hurry)
 

@@ -1,41 +1,17 @@
 """What uses up the budget of a delivery's retries, and what does not."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 from aiohttp import web
 
 import sql
-from service.secretbox import make_box
-from service.validation import decode_body
-from service.webhooks.changes import EndpointPatch, change_endpoint
-from tests.desk import Desk, close, open_desk
-from tests.receiver import Received, Receiver, run_receiver
+from tests.desk import Desk, close, open_desk, patch
+from tests.receiver import Received, Receiver
 from tests.workbench import Workbench
 from workers.dispatcher import Dispatcher
 
 HOUR_S = 3600.0
 SECONDS = 60.0
 """What may pass between two looks."""
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def desk(bench: Workbench, receiver: Receiver) -> Desk:
-    return await open_desk(bench, receiver.url)
-
-
-async def patch(desk: Desk, body: str) -> None:
-    """As the API does it."""
-    async with desk.pool.acquire() as conn, conn.transaction():
-        changed = decode_body(body.encode(), EndpointPatch)
-        box = make_box(desk.shop.settings)
-        assert await change_endpoint(conn, box, desk.tenant_id, True, desk.id, changed)
 
 
 async def pass_time(desk: Desk, seconds: float) -> None:

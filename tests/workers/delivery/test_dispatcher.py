@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,23 +12,12 @@ from msgspec.structs import replace
 from service.db import Pool
 from service.settings import Settings
 from tests.desk import Desk, close, open_desk
-from tests.receiver import Received, Receiver, run_receiver
+from tests.receiver import Received, Receiver
 from tests.workbench import Workbench
 from workers.delivery.claims import Claim
 from workers.delivery.tidying import MAX_LOST_LEASES, reap_leases
 from workers.dispatcher import Dispatcher
 from workers.slices import Workshop
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def desk(bench: Workbench, receiver: Receiver) -> Desk:
-    return await open_desk(bench, receiver.url)
 
 
 async def test_two_dispatchers_side_by_side_send_all_once_and_keep_every_leads_order(

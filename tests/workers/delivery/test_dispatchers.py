@@ -1,26 +1,14 @@
 """What goes on beside the deliveries, and dispatchers beside each other."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from service.db import Pool
 from tests.desk import Desk, close, open_desk
-from tests.receiver import Receiver, run_receiver
+from tests.receiver import Receiver
 from tests.workbench import Workbench
 from workers.dispatcher import Dispatcher
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def desk(bench: Workbench, receiver: Receiver) -> Desk:
-    return await open_desk(bench, receiver.url)
 
 
 async def test_dispatchers_of_three_parts_share_the_endpoints_and_leave_none_out(

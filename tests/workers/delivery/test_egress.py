@@ -1,13 +1,12 @@
 """The guard on outgoing connections, against a real server on loopback that must stay unvisited."""
 
 import socket
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
 from aiohappyeyeballs import AddrInfoType
 
-from tests.receiver import Receiver, run_receiver
+from tests.receiver import Receiver
 from workers.delivery.connections import Connections
 from workers.delivery.egress import BlockedDialError, GuardedResolver
 from workers.delivery.sender import Attempt, Target, send
@@ -36,12 +35,6 @@ class TrustingResolver(ScriptedResolver):
 
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         return await self.look_up(host, port)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
 
 
 async def visit(url: str, resolver: GuardedResolver | None, *, private: bool = False) -> Attempt:

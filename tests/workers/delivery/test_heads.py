@@ -1,26 +1,18 @@
 """When a lead's first delivery ends without being sent, the next goes at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 
 import sql
-from tests.desk import Desk, close, open_desk
-from tests.receiver import Received, Receiver, run_receiver
+from tests.desk import Desk, close, open_desk, patch
+from tests.receiver import Received, Receiver
 from tests.webhooks import wait_until
 from tests.workbench import Workbench
-from tests.workers.delivery.test_budget import patch
 from workers.delivery.tidying import MAX_LOST_LEASES, reap_leases, sweep
 from workers.dispatcher import Dispatcher
 from workers.fanout import Fanout
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture

@@ -1,33 +1,20 @@
 """Endpoints made active again: what waits is sent at once, or skipped, and nobody else feels it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 
-from tests.desk import Desk, close, open_desk
-from tests.receiver import Received, Receiver, run_receiver
+from tests.desk import Desk, close, open_desk, patch
+from tests.receiver import Received, Receiver
 from tests.webhooks import wait_until
 from tests.workbench import Workbench
-from tests.workers.delivery.test_budget import patch
 from workers.delivery.tidying import ROWS, sweep
 from workers.dispatcher import Dispatcher
 
 MANY = 30_000
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def desk(bench: Workbench, receiver: Receiver) -> Desk:
-    return await open_desk(bench, receiver.url)
 
 
 async def add_many(desk: Desk, endpoint_id: str, count: int) -> None:

@@ -9,16 +9,10 @@ import pytest
 from aiohttp import web
 
 from tests.desk import Desk, close, open_desk
-from tests.receiver import Received, Receiver, run_receiver
+from tests.receiver import Received, Receiver
 from tests.workbench import Workbench
 from workers.delivery.lane import MAX_IN_FLIGHT, MAX_WINDOW, MAX_YIELDING, ORDINARY
 from workers.dispatcher import Dispatcher
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with run_receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture(autouse=True)

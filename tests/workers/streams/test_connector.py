@@ -84,14 +84,7 @@ class Starter:
             await process.communicate()
 
 
-@pytest.fixture(autouse=True)
-def _tend_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.publisher.TEND_EVERY_S", 0.0)
-
-
-@pytest.fixture
-def stage(committed: Pool, redis_client: Redis, settings: Settings) -> Stage:
-    return Stage(committed, redis_client, settings)
+pytestmark = pytest.mark.usefixtures("tend_every_turn")
 
 
 @pytest.fixture

@@ -22,20 +22,7 @@ from workers.reader import CursorMovedError
 from workers.streams.places import EntryId, StreamName, step_before
 from workers.streams.redis_streams import make_key
 
-
-@pytest.fixture(autouse=True)
-def _tend_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.publisher.TEND_EVERY_S", 0.0)
-
-
-@pytest.fixture
-def stage(committed: Pool, redis_client: Redis, settings: Settings) -> Stage:
-    return Stage(committed, redis_client, settings)
-
-
-@pytest.fixture
-def publisher(stage: Stage) -> Publisher:
-    return stage.make_publisher()
+pytestmark = pytest.mark.usefixtures("tend_every_turn")
 
 
 async def test_every_event_is_on_the_streams_once_and_in_order(

@@ -8,9 +8,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from service.db import Pool
 from service.log import SHARDS
-from service.settings import Settings
 from tests.workers.streaming import Consumer, Stage, publish
 from workers.reader import CursorMovedError
 from workers.streams.places import StreamName
@@ -63,11 +61,6 @@ async def harm_for_ever(stage: Stage) -> None:
         for task in publishers:
             task.cancel()
         await asyncio.gather(*publishers, return_exceptions=True)
-
-
-@pytest.fixture
-def stage(committed: Pool, redis_client: Redis, settings: Settings) -> Stage:
-    return Stage(committed, redis_client, settings)
 
 
 async def test_nothing_is_lost_whatever_happens(

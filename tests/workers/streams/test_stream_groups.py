@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 import sql
-from service.db import Pool, create_pool
+from service.db import create_pool
 from service.log import SHARDS as LOG_SHARDS
 from service.settings import Settings
 from tests.cluster import Cluster
@@ -16,20 +16,7 @@ from workers.publisher import Publisher
 from workers.streams.places import EntryId, StreamName, find_laggards
 from workers.streams.redis_streams import GENERATION_KEY, make_key
 
-
-@pytest.fixture(autouse=True)
-def _tend_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workers.publisher.TEND_EVERY_S", 0.0)
-
-
-@pytest.fixture
-def stage(committed: Pool, redis_client: Redis, settings: Settings) -> Stage:
-    return Stage(committed, redis_client, settings)
-
-
-@pytest.fixture
-def publisher(stage: Stage) -> Publisher:
-    return stage.make_publisher()
+pytestmark = pytest.mark.usefixtures("tend_every_turn")
 
 
 async def test_a_dead_connector_costs_a_bounded_stream_and_no_event(
