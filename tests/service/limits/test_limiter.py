@@ -22,6 +22,12 @@ MINUTE = Plan("minute", per_minute=100)
 PLACES = Plan("places", concurrent=6)
 
 
+@pytest.fixture
+def redis_url(redis_url: str) -> str:
+    """A database apart: the app of other tests is a process too, and counts itself."""
+    return f"{redis_url}?db=1"
+
+
 class Clock:
     """Real time, that may be put forward."""
 
