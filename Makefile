@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test faults plans bench bench-overload bench-webhooks bench-neighbours check fmt lint type migrate lock clean
+.PHONY: help install run test faults plans bench bench-overload bench-flood bench-webhooks bench-neighbours bench-pipeline measure check fmt lint type migrate schema lock clean
 BIN := .venv/bin
 RUN := .venv/run.stamp
 DEV := .venv/dev.stamp
@@ -10,37 +10,46 @@ help: ## Show this list
 
 install: $(DEV) ## Install everything for development into .venv
 
-run: $(RUN) ## Run all of Leadlog here; HOST, PORT, DATA_DIR, DATABASE_URL, REDIS_URL are honoured
+run: $(RUN) ## Run all of Leadlog on this machine; HOST, PORT, DATA_DIR, DATABASE_URL and REDIS_URL apply
 	@$(BIN)/leadlog dev --end-with-parent
 
 test: $(DEV) ## Run all tests, on a PostgreSQL and a Valkey of their own
 	@$(BIN)/pytest
 
-faults: $(DEV) ## Kill, stop and wipe what can be, at full length (half an hour); ARGS='-k freeze' picks
+faults: $(DEV) ## Run the long tests, which kill, freeze and wipe servers (over an hour); ARGS='-k freeze' selects, FUZZ_REQUESTS=N shortens the fuzz
 	@$(BIN)/pytest -n0 -m long tests/faults $(ARGS)
 
 plans: $(DEV) ## Check the plans of lists and search on a million leads (minutes)
 	@PLAN_LEADS=1000000 $(BIN)/pytest -n 0 -o timeout=1800 tests/sql/test_plans.py
 
-bench: $(DEV) ## Measure against FastAPI, Starlette and pgbench; ARGS='--help' tells what else it can
+bench: $(DEV) ## Compare with FastAPI, Starlette and pgbench; ARGS='--against REF': with another commit
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-bench-overload: $(DEV) ## Measure what one process does when twice as much is asked as it can do
+bench-overload: $(DEV) ## Measure one process that gets twice the requests that it can serve
 	@$(BIN)/python -m tests.bench.overload $(ARGS)
 
-bench-webhooks: $(DEV) ## Measure webhook delivery; ARGS='--help' tells what else it can
+bench-flood: $(DEV) ## Measure how one key's flood affects another key
+	@$(BIN)/python -m tests.bench.flood $(ARGS)
+
+bench-webhooks: $(DEV) ## Measure webhook delivery; ARGS='--against REF': compare with another commit
 	@$(BIN)/python -m tests.bench.webhooks $(ARGS)
 
-bench-neighbours: $(DEV) ## Measure healthy webhooks beside each kind of hostile one
+bench-neighbours: $(DEV) ## Measure healthy webhooks beside each kind of hostile webhook
 	@$(BIN)/python -m tests.bench.webhooks.neighbours $(ARGS)
+
+bench-pipeline: $(DEV) ## Measure what a lead costs from request to readers; ARGS='--against REF': compare with another commit
+	@$(BIN)/python -m tests.bench.pipeline $(ARGS)
+
+measure: ## Count lines by folder, file and function; ARGS='--against REF': since that commit
+	@python3 tests/measure.py $(ARGS)
 
 check: lint type ## Run what CI runs before the tests
 
-fmt: $(DEV) ## Format the code and mend what can be mended
+fmt: $(DEV) ## Format the code and apply automatic fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lint: $(DEV) ## Check format, style and who imports whom
+lint: $(DEV) ## Check format, style and imports
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
 	@$(BIN)/lint-imports
 
@@ -50,11 +59,15 @@ type: $(DEV) ## Check the types
 migrate: $(RUN) ## Bring the schema of DATABASE_URL up to date
 	@$(BIN)/leadlog migrate
 
-lock: ## Pin all dependencies and their hashes anew (needs uv)
+schema: $(DEV) ## Generate sql/schema.sql from the migrations
+	@$(BIN)/python -m tests.sql.schema
+
+lock: ## Pin the newest versions of all dependencies, with hashes (needs uv)
 	echo 'setuptools>=77' | $(LOCK) pyproject.toml - --extra servers --extra demo --upgrade -o deploy/requirements.txt
+	echo 'setuptools>=77' | $(LOCK) pyproject.toml - -c deploy/requirements.txt -o deploy/requirements-prod.txt
 	echo 'setuptools>=77' | $(LOCK) pyproject.toml - --all-extras -c deploy/requirements.txt -o deploy/requirements-dev.txt
 
-clean: ## Remove the virtual environment and caches; data stays
+clean: ## Remove the virtual environment and caches, but no data
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info
 
 $(RUN): deploy/requirements.txt pyproject.toml .ci/install

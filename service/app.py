@@ -1,85 +1,93 @@
-"""The map: every route, who may call it, what goes in and out; and what lives with the process."""
+"""The route table, and the objects that live as long as the process."""
 
 import asyncio
 import gc
-import os
-import signal
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
-from datetime import UTC, datetime
-from multiprocessing import parent_process
+from functools import partial
 from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 import sql
-from service.auth import Authenticator
-from service.db import DATABASE_AWAY, Pool, create_pool
+from service.access.api_keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.access.authentication import Authenticator
+from service.database.clock import Clock, compare_forever
+from service.database.connect import DATABASE_AWAY, Connector, Pool, create_pool
+from service.database.database_watch import DatabaseWatch
 from service.docs.openapi import make_document
-from service.docs.page import Page, render_page
-from service.drain import Drain
-from service.errors import Conflict, NotFound, PreconditionFailed, Unprocessable
-from service.events import MAX_WAIT_S, EventPage, EventQuery
-from service.feed import Feed
+from service.docs.page import render_page
+from service.errors import (
+    Conflict,
+    NotFound,
+    PreconditionFailed,
+    Unauthorized,
+    Unprocessable,
+)
+from service.events.feed import MAX_WAIT_S, EventPage, EventQuery
+from service.events.long_poll import LongPollNotifier
+from service.events.wake_ups import Wakeups
 from service.handlers import (
+    api_keys,
     deliveries,
-    docs,
+    documents,
     events,
     health,
-    keys,
     lead_lists,
     leads,
     replays,
     scores,
     webhooks,
 )
-from service.http import idempotency
-from service.http.call import Operation, Resource, State
 from service.http.deadlines import Deadlines
-from service.http.edge import Edge
-from service.http.routing import SegmentRouter
-from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
-from service.launch import bind_to_parent
-from service.leads.list_query import ListQuery
+from service.http.graceful_shutdown import GracefulShutdown
+from service.http.middleware import Middleware
+from service.http.operations import Operation
+from service.http.resource import Resource
+from service.http.responses import StaticPage
+from service.http.router import SegmentRouter
+from service.http.server.protocol import make_protocol
+from service.http.state import State
+from service.leads.listing.query import ListQuery
+from service.leads.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.leads.scores import LeadScore
-from service.leads.search import LeadSearch
-from service.leads.search_query import SearchPage, SearchQuery
-from service.leads.store import HOLD_S, LeadStore
-from service.limits.limiter import Limiter
-from service.logs import set_up_logging
-from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
-from service.settings import Settings, load_settings
-from service.shedding import Gate
-from service.wakeups import Wakeups
-from service.webhooks.changes import EndpointPatch, RotatedSecret
+from service.leads.search.lead_search import LeadSearch
+from service.leads.search.query import SearchPage, SearchQuery
+from service.leads.store import LOCK_WAIT_S, LeadStore
+from service.load.keyed_semaphore import KeyedSemaphore
+from service.load.load_shedder import LoadShedder
+from service.rate_limits.limiter import Limiter
+from service.settings import Settings
+from service.telemetry.logging import set_up_logging
+from service.telemetry.metrics_server import MetricsPage, serving_metrics
 from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
+from service.webhooks.endpoint_update import EndpointPatch, RotatedSecret
 from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 from service.webhooks.replays import Replay, ReplayList, ReplayRequest
 
 PREFIXES = ("/v1", "/api/v1")
 TOUCH_KEYS_EVERY_S = 5.0
 GARBAGE_AFTER = 50_000
-"""Objects more than there were, before cycles are looked for: a crowd of requests is no garbage."""
+"""New objects before the garbage collector runs. The objects of a crowd of requests are in use."""
 
 # fmt: off
 API = [
     Operation(method="POST", path="/leads", handler=leads.capture_lead, scope="write",
-              summary="Create a lead", body=NewLead, reply=Lead, status=201, keeps_answer=True,
-              has_etag=True, errors=(Conflict, Unprocessable)),
+              summary="Create a lead", body=NewLead, reply=Lead, status=201, has_etag=True,
+              stores_idempotent_response=True, errors=(Conflict, Unprocessable)),
     Operation(method="GET", path="/leads", handler=lead_lists.list_leads, scope="read",
               summary="List leads", query=ListQuery, reply=LeadPage, errors=(Unprocessable,),
-              stands_in_line=True),
+              shed_first=True),
     Operation(method="GET", path="/leads/search", handler=lead_lists.search_leads, scope="read",
               summary="Search leads", query=SearchQuery, reply=SearchPage),
     Operation(method="GET", path="/leads/{id}", handler=leads.get_lead, scope="read",
               summary="Get one lead", reply=LeadDetail, has_etag=True),
     Operation(method="PATCH", path="/leads/{id}", handler=leads.update_lead, scope="write",
-              summary="Change a lead", body=LeadPatch, reply=Lead, keeps_answer=True,
+              summary="Change a lead", body=LeadPatch, reply=Lead, stores_idempotent_response=True,
               has_etag=True, errors=(Conflict, PreconditionFailed, Unprocessable)),
     Operation(method="DELETE", path="/leads/{id}", handler=leads.delete_lead, scope="admin",
               summary="Delete a lead", status=204, errors=(PreconditionFailed,)),
@@ -87,17 +95,17 @@ API = [
               summary="Why a lead has its score", reply=LeadScore),
     Operation(method="GET", path="/events", handler=events.list_events, scope="read",
               summary="Read the log: every event, in order, after a cursor", query=EventQuery,
-              reply=EventPage, may_wait_s=MAX_WAIT_S),
-    Operation(method="POST", path="/api-keys", handler=keys.create_api_key, scope="admin",
+              reply=EventPage, names_tenant=True, may_wait_s=MAX_WAIT_S),
+    Operation(method="POST", path="/api-keys", handler=api_keys.create_api_key, scope="admin",
               summary="Create an API key", body=KeyRequest, reply=NewKey, status=201,
               shows_secret=True, errors=(Unprocessable,)),
-    Operation(method="GET", path="/api-keys", handler=keys.list_api_keys, scope="admin",
+    Operation(method="GET", path="/api-keys", handler=api_keys.list_api_keys, scope="admin",
               summary="List API keys", reply=KeyList),
-    Operation(method="DELETE", path="/api-keys/{id}", handler=keys.revoke_api_key, scope="admin",
-              summary="Revoke an API key", status=204),
-    Operation(method="POST", path="/api-keys/{id}/rotate", handler=keys.rotate_api_key,
+    Operation(method="DELETE", path="/api-keys/{id}", handler=api_keys.revoke_api_key,
+              scope="admin", summary="Revoke an API key", status=204),
+    Operation(method="POST", path="/api-keys/{id}/rotate", handler=api_keys.rotate_api_key,
               scope="admin", summary="Rotate an API key", body=KeyRotation, reply=NewKey,
-              status=201, shows_secret=True),
+              status=201, shows_secret=True, errors=(Unprocessable,)),
     Operation(method="POST", path="/webhooks", handler=webhooks.create_webhook, scope="admin",
               summary="Create a webhook", body=NewEndpoint, reply=CreatedEndpoint, status=201,
               shows_secret=True, errors=(Unprocessable,)),
@@ -139,7 +147,7 @@ API = [
               handler=replays.cancel_webhook_replay, scope="admin", summary="Cancel a replay",
               status=204, errors=(Conflict,)),
 ]
-"""The API, under both prefixes. Where two paths fit, the first wins: search before {id}."""
+"""The routes of the API, under both prefixes. /leads/search wins over /leads/{id}."""
 
 SERVICE = [
     Operation(method="GET", path="/health/live", handler=health.report_live, scope=None,
@@ -147,101 +155,120 @@ SERVICE = [
     Operation(method="GET", path="/health/ready", handler=health.report_ready, scope=None,
               summary="Can it serve requests?", reply=health.Health, also={503: health.Health}),
     Operation(method="GET", path="/metrics", handler=health.report_metrics, scope=None,
-              summary="Prometheus metrics", media_type="text/plain"),
-    Operation(method="GET", path="/openapi.json", handler=docs.send_openapi, scope=None,
+              summary="Prometheus metrics", media_type="text/plain",
+              errors=(Unauthorized, NotFound)),
+    Operation(method="GET", path="/openapi.json", handler=documents.send_openapi, scope=None,
               summary="The API's description, OpenAPI 3.1", media_type="application/json"),
-    Operation(method="GET", path="/docs", handler=docs.send_docs, scope=None,
+    Operation(method="GET", path="/docs", handler=documents.send_docs, scope=None,
               summary="This page", media_type="text/html"),
 ]
 """The service's own routes, without a prefix."""
 # fmt: on
 
 
-def create_served_app() -> ASGIApp:
-    """The app of a process of `leadlog serve`, which ends in order when it is told to."""
-    if (parent := parent_process()) is not None:  # one of several: must not outlive who restarts it
-        bind_to_parent(signal.SIGTERM, parent.pid)
-    settings = load_settings(os.environ)
-    return create_app(settings, hears_signals=True)
-
-
-def create_app(settings: Settings, *, hears_signals: bool = False) -> ASGIApp:
-    """The ASGI app; with `hears_signals` it is this process's only one, and hears when to end."""
+def create_app(settings: Settings, *, ends_on_signals: bool = False) -> ASGIApp:
+    """Create the ASGI app. `ends_on_signals`: it is alone in its process and handles SIGTERM."""
     set_up_logging(settings)
-    routes = [*_make_routes(API, *PREFIXES), *_make_routes(SERVICE, "")]
-
-    gate = Gate(settings.shed_after_s)
+    shedder = LoadShedder(settings.shed_after_s)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, State]]:
-        async with run_state(settings, gate) as state, gate.watching():
-            if hears_signals:
-                state.drain.catch_signal(state.feed.close)
-                gc.freeze()  # what is here now stays; looking through it again and again is work
+        async with run_state(settings, shedder) as state, shedder.watching():
+            if ends_on_signals:
+                state.shutdown.catch_signal(state.long_polls.close)
+                gc.freeze()  # the present objects stay, so collections need not scan them
                 gc.set_threshold(GARBAGE_AFTER, 20, 20)
             yield {"leadlog": state}
 
-    router = SegmentRouter(routes, redirect_slashes=False, default=_find_nothing, lifespan=lifespan)
-    return Edge(router, settings.public_docs_url, gate, PREFIXES)
+    resources = make_resources(API, *PREFIXES) | make_resources(SERVICE, "")
+    router = SegmentRouter(resources, lifespan=lifespan)
+    return Middleware(router, settings.public_docs_url, shedder, PREFIXES)
+
+
+def make_resources(operations: list[Operation], *prefixes: str) -> dict[str, Resource]:
+    """Make the resources by path; each resource is available under every prefix."""
+    by_path: defaultdict[str, list[Operation]] = defaultdict(list)
+    for operation in operations:
+        by_path[operation.path].append(operation)
+    resources = {path: Resource(found) for path, found in by_path.items()}
+    return {prefix + path: found for prefix in prefixes for path, found in resources.items()}
 
 
 @asynccontextmanager
-async def run_state(settings: Settings, gate: Gate) -> AsyncIterator[State]:
-    """Opens what the process holds; nothing here waits for the database or Redis to be there."""
+async def run_state(settings: Settings, shedder: LoadShedder) -> AsyncIterator[State]:
+    """Open the state of the process, without waiting for the database or Redis."""
     redis = Redis.from_url(settings.require_redis_url())
-    late_after_s = settings.shed_after_s
-    # Batches have connections of their own, so that a flood of lists and searches cannot hold up
-    # what is quick; and those wait in a line of their own, which refuses who would wait too long.
+    connector, limit_s = Connector(), settings.shed_after_s
+    # Batches have connections of their own, so that a flood of lists and searches cannot delay
+    # quick requests. The queue of the other pool refuses requests that would wait too long.
     for_batches = settings.db_pool_size // 2
     async with (
-        await create_pool(settings, "leadlog-api", for_batches, HOLD_S) as batched,
         await create_pool(
-            settings, "leadlog-api", settings.db_pool_size - for_batches, HOLD_S,
-            late_after_s,
+            settings, "leadlog-api", for_batches, LOCK_WAIT_S, connector=connector
+        ) as batched,
+        await create_pool(
+            settings,
+            "leadlog-api",
+            settings.db_pool_size - for_batches,
+            LOCK_WAIT_S,
+            limit_s,
+            connector,
         ) as pool,
-    ):  # fmt: skip
+        DatabaseWatch(settings, connector).running(),
+    ):
         wakeups = Wakeups(redis)
-        auth = Authenticator(batched, late_after_s, settings.default_plan)
-        limiter = Limiter(settings.require_redis_url())
-        toucher = asyncio.create_task(_touch_keys_forever(auth, batched))
-        feed, deadlines = Feed(batched, wakeups), Deadlines()
-        async with (
-            wakeups.running(listening=True), feed.running(), limiter.running(), deadlines.running(),
-        ):  # fmt: skip
-            yield State(
-                settings, pool, batched, auth, limiter, LeadStore(batched, wakeups, late_after_s),
-                LeadSearch(pool, limit_s=2 * late_after_s), wakeups, feed,
-                *describe_api(settings), Drain(settings.drain_s), deadlines,
-                gate,
-            )  # fmt: skip
-        toucher.cancel()
-        await asyncio.gather(toucher, return_exceptions=True)
-        await _touch_keys(auth, batched)
+        openapi, docs = describe_api(settings)
+        state = State(
+            settings=settings,
+            pool=pool,
+            batched_pool=batched,
+            auth=Authenticator(batched, limit_s, settings.default_plan, shedder.known_keys),
+            limiter=Limiter(settings.require_redis_url(), settings.api_processes),
+            leads=LeadStore(batched, wakeups, limit_s),
+            search=LeadSearch(pool, limit_s=2 * limit_s),
+            whole_lists=KeyedSemaphore(at_once=1, limit_s=limit_s),
+            wakeups=wakeups,
+            long_polls=LongPollNotifier(batched, wakeups),
+            openapi=openapi,
+            docs=docs,
+            shutdown=GracefulShutdown(settings.drain_s),
+            deadlines=Deadlines(),
+            metrics=MetricsPage(partial(health.measure_lateness, batched)),
+        )
+        async with _running(state):
+            yield state
+        await _touch_keys(state.auth, batched)
     await redis.aclose()
 
 
-def describe_api(settings: Settings) -> tuple[bytes, Page]:
+@asynccontextmanager
+async def _running(state: State) -> AsyncIterator[None]:
+    """Run the background tasks of the process while entered."""
+    tasks = [
+        asyncio.create_task(_touch_keys_forever(state.auth, state.batched_pool)),
+        asyncio.create_task(compare_forever(Clock(), state.batched_pool)),
+    ]
+    async with (
+        state.wakeups.running(listening=True),
+        state.long_polls.running(),
+        state.limiter.running(),
+        state.deadlines.running(),
+        serving_metrics(state.metrics, state.settings, make_protocol),
+    ):
+        yield
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def describe_api(settings: Settings) -> tuple[bytes, StaticPage]:
     """The OpenAPI document and the page made from it."""
     document = make_document(API, SERVICE, settings.public_docs_url)
     return msgspec.json.encode(document), render_page(document)
 
 
-def _make_routes(operations: list[Operation], *prefixes: str) -> list[Route]:
-    by_path: defaultdict[str, list[Operation]] = defaultdict(list)
-    for operation in operations:
-        once = operation.method in idempotency.METHODS
-        handler = idempotency.do_once(operation) if once else operation.handler
-        by_path[operation.path].append(replace(operation, handler=handler))
-    resources = {path: Resource(found) for path, found in by_path.items()}
-    return [Route(prefix + path, found) for prefix in prefixes for path, found in resources.items()]
-
-
-async def _find_nothing(scope: Scope, _: Receive, __: Send) -> None:
-    raise NotFound(f"There is no route {scope['path'][:200]}; /openapi.json lists them.")
-
-
 async def _touch_keys_forever(auth: Authenticator, pool: Pool) -> None:
-    """Writes down when each key was last used, a few seconds late and for many at once."""
+    """Store when each key was last used: a few seconds late, and for many keys at once."""
     while True:
         await asyncio.sleep(TOUCH_KEYS_EVERY_S)
         await _touch_keys(auth, pool)
@@ -251,6 +278,6 @@ async def _touch_keys(auth: Authenticator, pool: Pool) -> None:
     used = auth.take_used()
     if not used:
         return
-    moments = [datetime.fromtimestamp(int(at), UTC) for at in used.values()]
-    with suppress(*DATABASE_AWAY):  # the next use will tell
-        await pool.execute(sql.api_key_touch_many, list(used), moments)
+    ages_s = [time.monotonic() - at for at in used.values()]
+    with suppress(*DATABASE_AWAY):  # the next use is stored later
+        await pool.execute(sql.api_key_touch_many, list(used), ages_s)

@@ -1,38 +1,92 @@
-"""What can go wrong with a request, as one tree.
+"""The errors of requests, as one tree.
 
 Problem
 ├── InvalidRequest        400  bad JSON, wrong type, missing, unknown, read-only, out of range
-├── Unauthorized          401  no key, or one that does not work
+├── Unauthorized          401  no API key, or an unknown, revoked or expired one
 ├── Forbidden             403  the key's scope is too small
-├── NotFound              404  no such thing, or not yours
+├── NotFound              404  nothing with this id, or it belongs to another tenant
 ├── MethodNotAllowed      405  with Allow
-├── Conflict              409  e-mail taken by another lead; the same request still at work
-├── PreconditionFailed    412  If-Match names another version
-├── PayloadTooLarge       413  body over the limit
+├── Conflict              409  e-mail of another lead; the same request is still being handled
+├── PreconditionFailed    412  If-Match does not match the version
+├── PayloadTooLarge       413  body larger than the limit
 ├── UnsupportedMediaType  415  body is not JSON
 ├── Unprocessable         422  well-formed but impossible
-├── RateLimited           429  more than the key's plan allows, with Retry-After and X-RateLimit-…
-├── InternalError         500  ours; shows nothing of the inside
+├── RateLimited           429  over a limit of the plan, with Retry-After and X-RateLimit-…
+├── InternalError         500  a defect of the service; without details
 └── Unavailable           503  database away or overloaded, with Retry-After
 
-A handler raises one; `service.app` renders it. Nothing is written when one is raised.
+A handler raises a Problem; the middleware renders it. Nothing is written if one is raised.
 """
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import Annotated, ClassVar
 
 import msgspec
+from msgspec import Meta
+
+MOST_LISTED = 50
+"""Largest number of faults in `details`; `moreFaults` counts the others."""
+_LONGEST_FIELD, _LONGEST_MESSAGE = 200, 600
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One thing wrong with one field: `field` as a dotted path, `code`, a sentence."""
+    """An error in one field: its dotted path, a code and a sentence."""
 
     field: str
     code: str
     message: str
 
 
-class Problem(Exception):  # noqa: N818  # the word for an error on the wire
-    """An error on the wire: status, code, one sentence, and what else belongs to it."""
+class FaultList:
+    """The first faults of a request, and the number of the others."""
+
+    __slots__ = ("codes", "listed", "more")
+
+    def __init__(self) -> None:
+        self.listed: list[Fault] = []
+        self.more = 0
+        self.codes: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self.listed) + self.more
+
+    def add(self, faults: Iterable[Fault]) -> None:
+        """Add faults to the list; when it is full, only count them."""
+        for fault in faults:
+            self.codes.add(fault.code)
+            if self.is_full:
+                self.more += 1
+            else:
+                self.listed.append(_shorten(fault))
+
+    def count(self, code: str, number: int = 1) -> None:
+        """Count faults without a message: thousands of messages would take long."""
+        if number:
+            self.codes.add(code)
+            self.more += number
+
+    @property
+    def is_full(self) -> bool:
+        """Whether further faults are only counted."""
+        return len(self.listed) >= MOST_LISTED
+
+
+def _shorten(fault: Fault) -> Fault:
+    """Limit field and message, which may repeat input of the client."""
+    if len(fault.field) <= _LONGEST_FIELD and len(fault.message) <= _LONGEST_MESSAGE:
+        return fault
+    return Fault(
+        clip(fault.field, _LONGEST_FIELD), fault.code, clip(fault.message, _LONGEST_MESSAGE)
+    )
+
+
+def clip(text: str, length: int) -> str:
+    """The text, cut to `length` characters with an ellipsis."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+class Problem(Exception):  # noqa: N818  # as in RFC 9457, problem details
+    """An error response: status, code, message, and optional details and headers."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -42,12 +96,14 @@ class Problem(Exception):  # noqa: N818  # the word for an error on the wire
         message: str,
         *,
         details: list[Fault] | None = None,
+        more_faults: int = 0,
         existing_lead_id: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = clip(message, _LONGEST_MESSAGE)
         self.details = details
+        self.more_faults = more_faults
         self.existing_lead_id = existing_lead_id
         self.headers = headers or {}
 
@@ -103,7 +159,7 @@ class InternalError(Problem):
     status, code = 500, "internal_error"
 
 
-TOO_MUCH = "More is asked for than can be done in time; try again shortly."
+OVERLOADED = "The service is overloaded; try again shortly."
 
 
 class Unavailable(Problem):
@@ -114,33 +170,40 @@ class Unavailable(Problem):
 
 
 class Overloaded(Unavailable):
-    """More is asked for than can be done in time; there are many of these, so they are cheap."""
+    """Too many requests to handle in time."""
 
     def __init__(self) -> None:
-        super().__init__(TOO_MUCH)
+        super().__init__(OVERLOADED)
 
 
 class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """The inside of `{"error": …}`; `doc_url` is snake_case as in the reference."""
+    """The value of `error`; `doc_url` is snake_case as in the reference."""
 
     code: str
     message: str
-    details: list[Fault] | None = None
+    details: Annotated[list[Fault], Meta(max_length=MOST_LISTED)] | None = None
+    more_faults: Annotated[
+        int,
+        Meta(
+            ge=0, description=f"Number of faults that `details`, with {MOST_LISTED}, does not list."
+        ),
+    ] = msgspec.field(name="moreFaults", default=0)
     existing_lead_id: str | None = msgspec.field(name="existingLeadId", default=None)
     doc_url: str = ""
 
 
-class ErrorReply(msgspec.Struct):
+class ErrorResponse(msgspec.Struct):
     error: ErrorBody
 
 
 def encode_problem(problem: Problem, doc_url: str) -> bytes:
-    """The JSON body of an error reply."""
+    """The JSON body of an error response."""
     body = ErrorBody(
         code=problem.code,
         message=problem.message,
         details=problem.details,
+        more_faults=problem.more_faults,
         existing_lead_id=problem.existing_lead_id,
         doc_url=doc_url,
     )
-    return msgspec.json.encode(ErrorReply(body))
+    return msgspec.json.encode(ErrorResponse(body))

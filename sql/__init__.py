@@ -1,8 +1,9 @@
-"""The database's side: named statements from `sql/*.sql`, one per `-- name:` line.
+"""The SQL statements of sql/*.sql, by name.
 
-`from sql import lead_get` gives the statement's text. Each starts with its name in a comment, so
-that pg_stat_activity and pg_stat_statements show our names. `-- part:` lines begin pieces that
-`sql.compose` puts together.
+Each statement is an attribute of this package. Its text starts with its name in a comment, so that
+pg_stat_activity and pg_stat_statements show the name. A `-- part:` line begins a piece of a
+statement: `{name}` in a statement is replaced by the part of that name; `sql.compose` puts whole
+statements together from parts.
 """
 
 import re
@@ -10,24 +11,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 _NAME = re.compile(r"^-- (name|part): ([a-z][a-z0-9_]*)$", re.MULTILINE)
+_SLOT = re.compile(r"\{([a-z_]+)\}")
 
 
 def read_statements(text: str) -> dict[str, str]:
-    """Splits a .sql file at its `-- name:` lines into {name: statement}."""
+    """The statements of a .sql file, by the names in its `-- name:` lines."""
     return {name: f"/* {name} */ {body}" for name, body in _read("name", text).items()}
 
 
 def read_parts(text: str) -> dict[str, str]:
-    """Splits a .sql file at its `-- part:` lines into {name: piece of a statement}."""
+    """The parts of a .sql file, by the names in its `-- part:` lines."""
     return _read("part", text)
 
 
-def _read(kind: str, text: str) -> dict[str, str]:
+def _read(label: str, text: str) -> dict[str, str]:
     pieces = _NAME.split(text)
-    kinds, names, bodies = pieces[1::3], pieces[2::3], pieces[3::3]
+    labels, names, bodies = pieces[1::3], pieces[2::3], pieces[3::3]
     if len(set(names)) != len(names):
         raise ValueError(f"a statement name occurs twice: {sorted(names)}")
-    return {n: body.strip() for k, n, body in zip(kinds, names, bodies, strict=True) if k == kind}
+    named = zip(labels, names, bodies, strict=True)
+    return {name: body.strip() for each, name, body in named if each == label}
 
 
 def _load_all(read: Callable[[str], dict[str, str]]) -> dict[str, str]:
@@ -40,8 +43,11 @@ def _load_all(read: Callable[[str], dict[str, str]]) -> dict[str, str]:
     return loaded
 
 
-STATEMENTS = _load_all(read_statements)
 PARTS = _load_all(read_parts)
+STATEMENTS = {
+    name: _SLOT.sub(lambda slot: PARTS[slot[1]], statement)
+    for name, statement in _load_all(read_statements).items()
+}
 
 
 def __getattr__(name: str) -> str:

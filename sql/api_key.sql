@@ -1,12 +1,14 @@
 -- name: api_key_insert
+-- $8 time of expiry (null: never). Returns no row if $8 is past.
 INSERT INTO api_key (id, tenant_id, live, name, scope, hash, last4, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8
+WHERE $8::timestamptz IS NULL OR $8 > clock_timestamp()
 RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
     iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at;
 
 -- name: api_key_get_many_by_hash
--- $1 hashes, $2 the plan of tenants that have none of their own (null: no limits). The one statement
--- without a tenant: it finds out who is calling, and under which plan, as JSON (null: none).
+-- $1 hashes, $2 the plan of tenants without a plan (null: no limits). The statement has no
+-- tenant, because it authenticates callers. The returned plan is JSON (null: no limits).
 SELECT k.hash, k.id, k.tenant_id, k.live, k.scope, p.plan
 FROM api_key k
 JOIN tenant t ON t.id = k.tenant_id
@@ -21,14 +23,26 @@ WHERE k.hash = ANY ($1::bytea[])
   AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now());
 
 -- name: api_key_list
--- The keys of a tenant that still work; $2 the caller's mode. In this and the next three a live key
--- reaches keys of both modes, a test key test keys only.
-SELECT id, name, scope, live, last4, iso_ms(created_at) AS created_at,
-    iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at
-FROM api_key
-WHERE tenant_id = $1 AND live <= $2
-  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
-ORDER BY created_at, id;
+-- $1 tenant, $2 mode of the caller. Returns one row: the valid keys as JSON, separated by commas, the
+-- oldest first (null: there is none). The columns have the names and order of the struct ApiKey. Here
+-- and in the statements below with `live <= $2`, a live caller reaches the keys of both modes, a test
+-- caller test keys only.
+SELECT string_agg(row_to_json(o)::text, ',') AS body FROM (
+    SELECT k.id, k.name, k.scope, CASE WHEN k.live THEN 'live' ELSE 'test' END AS mode, k.last4,
+        iso_ms(k.created_at) AS "createdAt", iso_ms(k.expires_at) AS "expiresAt",
+        iso_ms(k.last_used_at) AS "lastUsedAt"
+    FROM api_key k
+    WHERE k.tenant_id = $1 AND k.live <= $2
+      AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())
+    ORDER BY k.created_at, k.id
+) AS o;
+
+-- name: api_key_count
+-- $1 tenant, $2 mode. Returns the number of valid keys. It uses clock_timestamp(), because a rotation
+-- earlier in the transaction may have ended a key after now().
+SELECT count(*) FROM api_key
+WHERE tenant_id = $1 AND live = $2
+  AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp());
 
 -- name: api_key_revoke
 UPDATE api_key SET revoked_at = now_ms()
@@ -42,8 +56,8 @@ WHERE tenant_id = $1 AND live <= $2 AND id = $3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: api_key_rotate
--- $4 id, $5 hash, $6 last four of the new key, which expires when the old one would have. The old
--- one works on for $7 seconds, and never longer than it would have.
+-- $4 id, $5 hash, $6 last four characters of the new key. The new key keeps the old expiry.
+-- The old key stays valid for $7 seconds, but not longer than before.
 WITH old AS MATERIALIZED (
     SELECT id, tenant_id, live, name, scope, expires_at FROM api_key
     WHERE tenant_id = $1 AND live <= $2 AND id = $3
@@ -60,6 +74,8 @@ RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
     iso_ms(expires_at) AS expires_at, iso_ms(last_used_at) AS last_used_at;
 
 -- name: api_key_touch_many
--- $1 ids, $2 when each was last used, as seen by one process.
-UPDATE api_key k SET last_used_at = greatest(k.last_used_at, u.at)
-FROM unnest($1::text[], $2::timestamptz[]) AS u (id, at) WHERE k.id = u.id;
+-- $1 ids, $2 seconds since the last use of each, as seen by one process. A stored time in the future is
+-- of a clock that was ahead.
+UPDATE api_key k SET last_used_at = least(now(), greatest(
+    k.last_used_at, date_trunc('seconds', now() - make_interval(secs => u.age_s))))
+FROM unnest($1::text[], $2::float8[]) AS u (id, age_s) WHERE k.id = u.id;

@@ -1,8 +1,8 @@
-"""Statements put together from parts, where writing each one out would repeat the same text.
+"""Composes statements from parts, where whole statements would repeat the same text.
 
-A part is a named piece of a `.sql` file (`-- part: name`). In it, `{other}` stands for another
-part or for a word given here, and `:name` for a parameter, numbered in order of appearance. What
-comes from outside is always a parameter; the words are ours.
+A part is a named piece of a `.sql` file (`-- part: name`). In a part, `{other}` stands for another
+part or for one of the given words, and `:name` for a parameter, numbered in order of appearance.
+Values from requests are always parameters; words come from our code only.
 """
 
 import re
@@ -25,12 +25,12 @@ class Statement:
     parameters: tuple[str, ...]
 
     def bind(self, values: Mapping[str, Any]) -> list[Any]:
-        """The values of the parameters in order; values without a parameter are left out."""
+        """The values of the statement's parameters in order; other values are left out."""
         return [values[name] for name in self.parameters]
 
 
 def compose(part: str, words: Mapping[str, str]) -> Statement:
-    """The part as a statement, its parameters numbered."""
+    """Makes a statement from a part."""
     numbers: dict[str, int] = {}
     text = _PARAMETER.sub(
         lambda match: f"${numbers.setdefault(match[1], len(numbers) + 1)}", fill_part(part, words)
@@ -39,7 +39,7 @@ def compose(part: str, words: Mapping[str, str]) -> Statement:
 
 
 def fill_part(part: str, words: Mapping[str, str]) -> str:
-    """The part with its slots filled: from `words` (a word may name a part), else from parts."""
+    """The text of a part, each slot replaced by a part or by a word; a word may name a part."""
 
     def fill(match: re.Match[str]) -> str:
         name = words.get(match[1], match[1])

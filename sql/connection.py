@@ -1,4 +1,4 @@
-"""One plain connection, for what runs outside the service's pool: migrations, commands, doctor."""
+"""Single connections outside the pools of the processes: for migrations, commands and doctor."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,13 +15,15 @@ CONNECT_TIMEOUT_S = 10.0
 async def connect(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """An open connection, closed at the end.
 
-    Raises DatabaseError when the database cannot be reached, and for whatever the database refuses
-    while the connection is open.
+    Raises DatabaseError if the database cannot be reached, or reports an error while the connection
+    is open.
     """
     conn = await _open(dsn)
     try:
         yield conn
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        if isinstance(error, OSError) and not conn.is_closed():
+            raise  # the error has nothing to do with the connection
         raise DatabaseError(f"The database refused: {_first_line(error)}.") from error
     finally:
         await conn.close(timeout=5)
@@ -29,10 +31,10 @@ async def connect(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def _open(dsn: str) -> asyncpg.Connection:
     try:
-        # No statement cache: it does not survive PgBouncer's transaction mode.
+        # No statement cache: prepared statements fail behind PgBouncer in transaction mode.
         return await asyncpg.connect(dsn, timeout=CONNECT_TIMEOUT_S, statement_cache_size=0)
     except TimeoutError as error:
-        reason = f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        reason = f"no response within {CONNECT_TIMEOUT_S:g} s"
         raise _unreachable(dsn, reason) from error
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
         raise _unreachable(dsn, _first_line(error)) from error
@@ -46,7 +48,7 @@ def _unreachable(dsn: str, reason: str) -> DatabaseError:
 
 
 def describe_dsn(dsn: str) -> str:
-    """The address without user and password, fit for a message."""
+    """The address for a message: without user and password."""
     try:
         parts = urlsplit(dsn)
         host = parts.hostname or parse_qs(parts.query).get("host", ["localhost"])[0]

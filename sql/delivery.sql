@@ -1,12 +1,27 @@
+-- A statement that finishes deliveries deletes them in a CTE named `finished`, which returns
+-- {delivery_columns}, outcome, last_status and last_error, and moves them to delivery_final by the part
+-- delivery_file_finished.
+
+-- part: delivery_columns
+d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
+        d.version, d.cause, d.attempts, d.created_at
+
+-- part: delivery_file_finished
+INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id,
+        version, cause, attempts, created_at, outcome, last_status, last_error, finished_at)
+    SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
+        attempts, created_at, outcome, last_status, last_error, now()
+    FROM finished
+
 -- name: delivery_insert_many
 -- $1 tenants, $2 modes, $3 ids, $4 types, $5 leads, $6 versions, $7 bodies and $8 transactions of
--- events that some endpoint wants; $9 endpoint and $10 place of the event (from 1) of each delivery,
--- in log order.
+-- events to which an endpoint is subscribed; $9 endpoint and $10 ordinal of the event (from 1) of each
+-- delivery, in log order.
 WITH event AS MATERIALIZED (
-    SELECT tenant_id, live, event_id, type, lead_id, version, body, txid, place
+    SELECT tenant_id, live, event_id, type, lead_id, version, body, txid, ordinal
     FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::text[], $6::bigint[],
         $7::bytea[], $8::bigint[]) WITH ORDINALITY
-        AS e (tenant_id, live, event_id, type, lead_id, version, body, txid, place)
+        AS e (tenant_id, live, event_id, type, lead_id, version, body, txid, ordinal)
 ), stored AS (
     INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, version, body,
         txid)
@@ -17,14 +32,14 @@ INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, l
     due_at, created_at)
 SELECT e.tenant_id, e.live, d.endpoint_id, e.event_id, now(), e.type, e.lead_id, e.version, now(),
     now()
-FROM unnest($9::text[], $10::integer[]) WITH ORDINALITY AS d (endpoint_id, event_place, place)
-JOIN event e ON e.place = d.event_place
-ORDER BY d.place;
+FROM unnest($9::text[], $10::integer[]) WITH ORDINALITY AS d (endpoint_id, event_ordinal, ordinal)
+JOIN event e ON e.ordinal = d.event_ordinal
+ORDER BY d.ordinal;
 
 -- name: lane_list_due
--- $1 of $2 the part of the lanes that is ours, $3 rows at most, by chance. A lane is what waits for
--- one endpoint. Skips through the index, so what it costs depends on the number of lanes, not of
--- deliveries.
+-- $1 the dispatcher's share of the lanes, from 0, $2 number of shares, $3 limit of rows, which are
+-- chosen at random. A lane consists of the waiting deliveries of one endpoint. The query skips from lane
+-- to lane in the index, so its cost depends on the number of lanes, not of deliveries.
 WITH RECURSIVE lane AS (
     (SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d WHERE d.leased_until IS NULL
      ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1)
@@ -44,15 +59,20 @@ WHERE h.closed_until IS NULL OR h.closed_until <= now()
 ORDER BY random() LIMIT $3;
 
 -- name: delivery_claim_many
--- $1 lanes, $2 how many each may have, $3 deliveries at most, $4 seconds of lease beyond the
--- endpoint's timeout, $5 that timeout where it has none of its own in ms, $6 how many at most of
--- what yields to first attempts (retries, replays). Of each lane we look at a few more than we
--- take: one behind an unfinished earlier one of its lead stays, put off by a time that grows with
--- its distance, so that it is not looked at again and again; delivery_settle_many calls it when
--- its turn has come. What its owner skips is passed over and stands before nobody: as nothing is due
--- before it was made, the index finds the first that is wanted. At least one row: how many were put
--- off. Nobody waits for the disk: a claim or a settlement that a crash of the server undoes is sent
--- again, as at-least-once allows.
+-- $1 lanes, $2 limit of each lane, $3 limit of all, $4 seconds of lease beyond the endpoint's timeout,
+-- $5 the timeout in ms of an endpoint without its own, $6 limit of deliveries that yield to first
+-- attempts (retries, replays).
+--
+-- For each lane the statement reads a few more deliveries than it claims, because a delivery waits
+-- while an earlier delivery of its lead is unfinished. Such a delivery is deferred by a time that grows
+-- with its distance from the first unfinished one, so that it is not read again and again;
+-- delivery_settle_many makes it due when its turn has come. Deliveries from before skip_before are not
+-- claimed and block no others. A delivery is never due before it was created, so the index scan starts
+-- at skip_before. The result has at least one row, with the number of deferred deliveries and the
+-- time at which the statement began, in Unix seconds.
+--
+-- The commit does not wait for the disk: if a crash of the server undoes a claim or a settlement, the
+-- delivery is sent again, as at-least-once allows.
 WITH open AS MATERIALIZED (
     SELECT k.endpoint_id, y.yields, least(k.want, e.rate_limit) AS want,
         coalesce(e.timeout_ms, $5::integer) AS timeout_ms,
@@ -84,22 +104,22 @@ WITH open AS MATERIALIZED (
     ) AS head ON d.version IS NOT NULL
 ), ranked AS (
     SELECT f.id, f.endpoint_id, f.timeout_ms, f.excused_s, f.want, f.yields, row_number() OVER (
-        PARTITION BY f.endpoint_id, f.yields ORDER BY f.due_at, f.id) AS place
+        PARTITION BY f.endpoint_id, f.yields ORDER BY f.due_at, f.id) AS rank
     FROM found f WHERE f.head_version IS NULL
-), mixed AS (  -- four first attempts for each that yields to them
+), mixed AS (  -- four first attempts for each delivery that yields
     SELECT r.id, r.timeout_ms, r.excused_s, r.want, r.yields, row_number() OVER (
         PARTITION BY r.endpoint_id
-        ORDER BY r.place * CASE WHEN r.yields THEN 4 ELSE 1 END, r.yields) AS place
+        ORDER BY r.rank * CASE WHEN r.yields THEN 4 ELSE 1 END, r.yields) AS rank
     FROM ranked r
 ), rationed AS (
-    SELECT m.id, m.timeout_ms, m.excused_s, m.yields, m.place,
-        row_number() OVER (PARTITION BY m.yields ORDER BY m.place) AS turn
-    FROM mixed m WHERE m.place <= m.want
+    SELECT m.id, m.timeout_ms, m.excused_s, m.yields, m.rank,
+        row_number() OVER (PARTITION BY m.yields ORDER BY m.rank) AS rank_of_kind
+    FROM mixed m WHERE m.rank <= m.want
 ), chosen AS (
     SELECT r.id, r.timeout_ms, r.excused_s FROM rationed r
-    WHERE NOT r.yields OR r.turn <= $6::integer
-    ORDER BY r.place LIMIT $3
-), locked AS MATERIALIZED (  -- in the order of ids, and whatever is as we saw it
+    WHERE NOT r.yields OR r.rank_of_kind <= $6::integer
+    ORDER BY r.rank LIMIT $3
+), locked AS MATERIALIZED (  -- in the order of ids; only if unchanged since the read
     SELECT d.id, c.timeout_ms, c.excused_s FROM chosen c JOIN delivery d ON d.id = c.id
     WHERE d.leased_until IS NULL AND d.due_at <= now()
     ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
@@ -122,7 +142,7 @@ WITH open AS MATERIALIZED (
     RETURNING d.id
 )
 SELECT c.id, c.token, c.endpoint_id, c.event_id, c.type, c.attempts, c.yields, c.left_s, e.body,
-    n.deferred
+    n.deferred, extract(epoch FROM statement_timestamp())::float8 AS began_at
 FROM (SELECT count(*) AS deferred FROM deferred) AS n
 LEFT JOIN claimed c ON true
 LEFT JOIN webhook_event e ON e.stored_at = c.stored_at AND e.event_id = c.event_id
@@ -130,31 +150,26 @@ ORDER BY c.id;
 
 -- name: delivery_settle_many
 -- One element per attempt in each array: $1 delivery, $2 token, $3 verdict (delivered, failed or
--- retry), $4 seconds until the next try, $5 seconds of budget left now, $6 number, $7 when it
--- began, $8 status, $9 error, $10 dns, $11 connect, $12 wait, $13 total in ms, $14 body,
--- $15 truncated, $16 tenant, $17 mode, $18 endpoint. A row per delivery that was still ours, and
--- whether the next of its lead became due by it; what is missing had gone to somebody else, and only
--- its attempt is kept.
+-- retry), $4 seconds until the next attempt, $5 seconds of budget left, $6 number of the attempt,
+-- $7 its age in seconds (the database computes its time), $8 status, $9 error, $10 dns, $11 connect,
+-- $12 wait and $13 total in ms, $14 body, $15 truncated, $16 tenant, $17 mode, $18 endpoint.
+-- Returns a row for each delivery whose token is still valid, with `calls`: whether the next delivery of
+-- its lead became due. If the token is no longer valid, only the attempt is stored.
 WITH input AS MATERIALIZED (
     SELECT i.* FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::float8[],
-        $6::smallint[], $7::timestamptz[], $8::smallint[], $9::text[], $10::real[], $11::real[],
+        $6::smallint[], $7::float8[], $8::smallint[], $9::text[], $10::real[], $11::real[],
         $12::real[], $13::real[], $14::bytea[], $15::boolean[], $16::bigint[], $17::boolean[],
         $18::text[])
-    AS i (id, token, verdict, due_in_s, budget_s, number, at, status, error, dns_ms, connect_ms,
+    AS i (id, token, verdict, due_in_s, budget_s, number, age_s, status, error, dns_ms, connect_ms,
         wait_ms, total_ms, body, truncated, tenant_id, live, endpoint_id)
     CROSS JOIN (SELECT set_config('synchronous_commit', 'off', true)) AS unsynced
 ), finished AS (
     DELETE FROM delivery d USING input i
     WHERE d.id = i.id AND d.token = i.token AND i.verdict <> 'retry'
-    RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
-        d.version, d.cause, i.verdict, d.attempts, i.status, i.error, d.created_at
+    RETURNING {delivery_columns}, i.verdict AS outcome, i.status AS last_status,
+        i.error AS last_error
 ), filed AS (
-    INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type,
-        lead_id, version, cause, outcome, attempts, last_status, last_error, created_at,
-        finished_at)
-    SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
-        verdict, attempts, status, error, created_at, now()
-    FROM finished
+    {delivery_file_finished}
 ), retried AS (
     UPDATE delivery d SET token = NULL, leased_until = NULL, yields = true,
         due_at = now() + make_interval(secs => i.due_in_s),
@@ -176,7 +191,8 @@ WITH input AS MATERIALIZED (
 ), logged AS (
     INSERT INTO attempt (tenant_id, live, endpoint_id, delivery_id, number, at, status, error,
         dns_ms, connect_ms, wait_ms, total_ms, body, truncated)
-    SELECT i.tenant_id, i.live, i.endpoint_id, i.id, i.number, i.at, i.status, i.error, i.dns_ms,
+    SELECT i.tenant_id, i.live, i.endpoint_id, i.id, i.number,
+        clock_timestamp() - make_interval(secs => i.age_s), i.status, i.error, i.dns_ms,
         i.connect_ms, i.wait_ms, i.total_ms, i.body, i.truncated
     FROM input i
 )
@@ -184,43 +200,67 @@ SELECT s.id, EXISTS (SELECT FROM called c WHERE c.id = s.id) AS calls
 FROM (SELECT id FROM finished UNION ALL SELECT id FROM retried) AS s;
 
 -- name: delivery_reap_many
--- $1 rows at most, $2 lost leases after which one is given up. Takes back what a dispatcher that
--- died or slept too long had leased; a late settlement then fails on its token. It is due as it
--- was, before what came after it: what follows of its lead waits for it, and is to be called by
--- delivery_call_heads if it is given up.
+-- $1 limit of rows, $2 lost leases after which a delivery is given up. Takes back deliveries whose lease
+-- has ended because their dispatcher died or was suspended, and those with a lease of more than a day,
+-- which was taken while the database's clock was wrong. A late settlement then fails on its token. A
+-- delivery keeps its due_at, so it stays before the later deliveries of its lead. If it is given up,
+-- the caller makes the next one due by delivery_make_next_due.
 WITH lost AS MATERIALIZED (
     SELECT id, lost + 1 >= $2 AS given_up FROM delivery
-    WHERE leased_until < now() ORDER BY leased_until LIMIT $1 FOR UPDATE SKIP LOCKED
+    WHERE leased_until < now() OR leased_until > now() + interval '1 day'
+    ORDER BY leased_until LIMIT $1 FOR UPDATE SKIP LOCKED
 ), returned AS (
     UPDATE delivery d SET token = NULL, leased_until = NULL, lost = d.lost + 1
     FROM lost l WHERE d.id = l.id AND NOT l.given_up
     RETURNING d.id, d.endpoint_id, d.lead_id, d.event_id, d.attempts
-), quarantined AS (
+), finished AS (
     DELETE FROM delivery d USING lost l WHERE d.id = l.id AND l.given_up
-    RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
-        d.version, d.cause, d.attempts, d.last_status, d.created_at
+    RETURNING {delivery_columns}, 'failed' AS outcome, d.last_status,
+        'quarantined' AS last_error
 ), filed AS (
-    INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type,
-        lead_id, version, cause, outcome, attempts, last_status, last_error, created_at,
-        finished_at)
-    SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
-        'failed', attempts, last_status, 'quarantined', created_at, now()
-    FROM quarantined
+    {delivery_file_finished}
 )
 SELECT id, endpoint_id, lead_id, event_id, attempts, false AS given_up FROM returned
-UNION ALL SELECT id, endpoint_id, lead_id, event_id, attempts, true FROM quarantined;
+UNION ALL SELECT id, endpoint_id, lead_id, event_id, attempts, true FROM finished;
+
+-- name: delivery_repair_many
+-- $1 seconds, $2 limit of rows. Makes waiting deliveries due now if their due_at is more than $1 seconds
+-- ahead, further than any retry: it was set while the database's clock was ahead. The budget of their
+-- retries begins again, because their deadline has the same error. The query skips from lane to lane, as
+-- lane_list_due does, so its cost depends on the number of lanes.
+WITH RECURSIVE lane AS (
+    (SELECT d.endpoint_id, d.yields FROM delivery d WHERE d.leased_until IS NULL
+     ORDER BY d.endpoint_id, d.yields LIMIT 1)
+    UNION ALL
+    SELECT n.endpoint_id, n.yields FROM lane l CROSS JOIN LATERAL (
+        SELECT d.endpoint_id, d.yields FROM delivery d
+        WHERE d.leased_until IS NULL AND (d.endpoint_id, d.yields) > (l.endpoint_id, l.yields)
+        ORDER BY d.endpoint_id, d.yields LIMIT 1) AS n
+), found AS MATERIALIZED (
+    SELECT d.row_address FROM lane l CROSS JOIN LATERAL (
+        SELECT c.ctid AS row_address FROM delivery c
+        WHERE c.endpoint_id = l.endpoint_id AND c.yields = l.yields AND c.leased_until IS NULL
+          AND c.due_at > now() + make_interval(secs => $1)
+        ORDER BY c.due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) AS d LIMIT $2
+), repaired AS (  -- by address: with stale statistics a search by id may read a whole index
+    UPDATE delivery d SET due_at = now(), deadline_at = NULL
+    WHERE d.ctid = ANY (ARRAY(SELECT f.row_address FROM found f)) RETURNING d.id
+)
+SELECT count(*) FROM repaired;
 
 -- name: delivery_give_back_many
--- $1 deliveries, $2 tokens: attempts that were broken off before their end, at shutdown. Due at
--- once, and not counted.
+-- $1 deliveries, $2 tokens of attempts that a shutdown interrupted. They are due at once, and the
+-- interrupted attempts do not count.
 UPDATE delivery d SET token = NULL, leased_until = NULL, attempts = d.attempts - 1
 FROM unnest($1::bigint[], $2::bigint[]) AS g (id, token) WHERE d.id = g.id AND d.token = g.token
 RETURNING d.id;
 
 -- name: delivery_cancel_many
--- $1 rows at most. Finishes what waits for an endpoint that was deleted meanwhile, or that its
--- owner resumed from a later moment; of each such endpoint as much, whatever else there is to do.
--- The next of a lead is to be called by delivery_call_heads, unless its endpoint is deleted.
+-- $1 limit of rows. Cancels waiting deliveries of deleted endpoints, and waiting deliveries that were
+-- created before the skip_before of their endpoint, which was resumed from a later time. Each such
+-- endpoint has an equal share of the limit. The caller makes the next delivery of each lead
+-- due by delivery_make_next_due, unless the endpoint is deleted.
 WITH RECURSIVE lane AS (
     (SELECT endpoint_id FROM delivery ORDER BY endpoint_id LIMIT 1)
     UNION ALL
@@ -242,23 +282,18 @@ WITH RECURSIVE lane AS (
 ), locked AS MATERIALIZED (
     SELECT d.id, f.is_deleted FROM found f JOIN delivery d ON d.id = f.id
     WHERE d.leased_until IS NULL ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
-), cancelled AS (
+), finished AS (
     DELETE FROM delivery d USING locked l WHERE d.id = l.id
-    RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
-        d.version, d.cause, d.attempts, d.last_status, d.last_error, d.created_at, l.is_deleted
+    RETURNING {delivery_columns}, 'cancelled' AS outcome, d.last_status, d.last_error,
+        l.is_deleted
 ), filed AS (
-    INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type,
-        lead_id, version, cause, outcome, attempts, last_status, last_error, created_at,
-        finished_at)
-    SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
-        'cancelled', attempts, last_status, last_error, created_at, now()
-    FROM cancelled
+    {delivery_file_finished}
 )
-SELECT endpoint_id, lead_id, is_deleted FROM cancelled;
+SELECT endpoint_id, lead_id, is_deleted FROM finished;
 
 -- name: delivery_recall_many
--- $1 rows at most of each endpoint. Endpoints that were made active again: what waits there for a
--- later try is due now, in the order in which it would have been. How many that were.
+-- $1 limit of rows of each endpoint. Makes the retries of resumed endpoints due now, in the order of
+-- their due_at, and returns their number.
 WITH resumed AS MATERIALIZED (
     SELECT e.id, e.recall_after, coalesce(e.skip_before, '-infinity') AS wanted_from
     FROM endpoint e WHERE e.recall_after IS NOT NULL
@@ -284,10 +319,11 @@ WITH resumed AS MATERIALIZED (
 )
 SELECT count(*) FROM recalled;
 
--- name: delivery_call_heads
--- $1 endpoints, $2 leads of which something was finished without being sent: the first that waits
--- now is due if it was put off behind that. In the transaction that finished it. One that is due
--- changes too, if only just: a claim that still saw it behind the other then does not put it off.
+-- name: delivery_make_next_due
+-- $1 endpoints, $2 leads of deliveries that were finished without being sent. Makes the first waiting
+-- delivery of each lead due, in the transaction that finished the others. A delivery that is due
+-- already changes by a microsecond, so that a concurrent claim, which may have read it as blocked, does
+-- not defer it.
 WITH head AS MATERIALIZED (
     SELECT h.id FROM (SELECT DISTINCT endpoint_id, lead_id FROM unnest($1::text[], $2::text[])
         AS l (endpoint_id, lead_id)) AS l
@@ -304,67 +340,63 @@ UPDATE delivery d SET due_at = least(d.due_at - interval '1 microsecond', now())
 FROM locked l WHERE d.id = l.id;
 
 -- name: delivery_supersede_many
--- $1 tenants, $2 modes, $3 endpoints that coalesce, $4 leads, $5 versions just written: their older
--- lead.updated that nobody is sending now are finished. The next of each lead is to be called by
--- delivery_call_heads.
-WITH superseded AS (
+-- $1 tenants, $2 modes, $3 endpoints that coalesce, $4 leads, $5 versions just inserted. Finishes the
+-- older lead.updated deliveries that are not being sent. The caller makes the next delivery of each
+-- lead due by delivery_make_next_due.
+WITH finished AS (
     DELETE FROM delivery d
     USING unnest($1::bigint[], $2::boolean[], $3::text[], $4::text[], $5::bigint[])
         AS n (tenant_id, live, endpoint_id, lead_id, version)
-    WHERE d.tenant_id = n.tenant_id AND d.live = n.live AND d.endpoint_id = n.endpoint_id AND d.lead_id = n.lead_id AND d.version < n.version
+    WHERE d.tenant_id = n.tenant_id AND d.live = n.live AND d.endpoint_id = n.endpoint_id
+      AND d.lead_id = n.lead_id AND d.version < n.version
       AND d.type = 'lead.updated' AND d.cause = 'event' AND d.leased_until IS NULL
-    RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
-        d.version, d.cause, d.attempts, d.last_status, d.last_error, d.created_at
+    RETURNING {delivery_columns}, 'superseded' AS outcome, d.last_status, d.last_error
 ), filed AS (
-    INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type,
-        lead_id, version, cause, outcome, attempts, last_status, last_error, created_at,
-        finished_at)
-    SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
-        'superseded', attempts, last_status, last_error, created_at, now()
-    FROM superseded
+    {delivery_file_finished}
 )
-SELECT DISTINCT endpoint_id, lead_id FROM superseded;
+SELECT DISTINCT endpoint_id, lead_id FROM finished;
 
 -- name: delivery_list_expired
--- $1 days that what waits is kept: the endpoints of which something has waited longer, in whole
--- weeks, for that is how its events are kept; `before` says where that week ends. Looks through what
--- waits only if there is an event so old.
-SELECT e.tenant_id, e.live, e.id, c.before
-FROM (SELECT date_trunc('week', (now() - make_interval(days => $1)) AT TIME ZONE 'UTC')
-    AT TIME ZONE 'UTC' AS before) AS c
-JOIN delivery d ON d.stored_at < c.before
+-- $1 days for which events are kept. Returns the endpoints with waiting deliveries of older events.
+-- Events are kept in whole weeks, so `before` is the start of the first week that is kept. The
+-- deliveries are read only if there is such an event. Deliveries from `first_id` on are young although
+-- their events seem old: they were created while the database's clock was behind.
+WITH kept AS MATERIALIZED (
+    SELECT c.before, coalesce(delivery_find_first(c.before), 9223372036854775807) AS first_id
+    FROM (SELECT date_trunc('week', (now() - make_interval(days => $1)) AT TIME ZONE 'UTC')
+        AT TIME ZONE 'UTC' AS before) AS c
+    WHERE EXISTS (SELECT FROM webhook_event w WHERE w.stored_at < c.before)
+)
+SELECT e.tenant_id, e.live, e.id, k.before, k.first_id
+FROM kept k
+JOIN delivery d ON d.stored_at < k.before AND d.id < k.first_id
 JOIN endpoint e ON e.id = d.endpoint_id
-WHERE EXISTS (SELECT FROM webhook_event w WHERE w.stored_at < c.before)
-GROUP BY e.tenant_id, e.live, e.id, c.before ORDER BY e.id;
+GROUP BY e.tenant_id, e.live, e.id, k.before, k.first_id ORDER BY e.id;
 
 -- name: delivery_expire_many
--- $1 tenant, $2 mode, $3 endpoint, $4 before when, $5 rows at most. Finishes as failed what has
--- waited too long: its event goes. How many, from when to when their events came, and the leads of
--- which the next is to be called by delivery_call_heads.
+-- $1 tenant, $2 mode, $3 endpoint, $4 time, $5 limit of rows, $6 first_id of delivery_list_expired.
+-- Finishes, as failed, waiting deliveries of events that were stored before $4 and will be dropped.
+-- Returns their number, the time range of their events, and the leads whose next delivery the caller
+-- makes due by delivery_make_next_due.
 WITH old AS MATERIALIZED (
     SELECT d.id FROM delivery d
     WHERE d.tenant_id = $1 AND d.live = $2 AND d.endpoint_id = $3 AND d.stored_at < $4
-      AND d.leased_until IS NULL
+      AND d.id < $6 AND d.leased_until IS NULL
     ORDER BY d.id LIMIT $5 FOR UPDATE SKIP LOCKED
-), expired AS (
+), finished AS (
     DELETE FROM delivery d USING old o WHERE d.tenant_id = $1 AND d.live = $2 AND d.id = o.id
-    RETURNING d.id, d.tenant_id, d.live, d.endpoint_id, d.event_id, d.stored_at, d.type, d.lead_id,
-        d.version, d.cause, d.attempts, d.last_status, d.created_at
+    RETURNING {delivery_columns}, 'failed' AS outcome, d.last_status,
+        'event_expired' AS last_error
 ), filed AS (
-    INSERT INTO delivery_final (id, tenant_id, live, endpoint_id, event_id, stored_at, type,
-        lead_id, version, cause, outcome, attempts, last_status, last_error, created_at,
-        finished_at)
-    SELECT id, tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, version, cause,
-        'failed', attempts, last_status, 'event_expired', created_at, now()
-    FROM expired
+    {delivery_file_finished}
 )
 SELECT count(*) AS count, min(stored_at) AS since, max(stored_at) AS until,
     array_agg(DISTINCT lead_id) FILTER (WHERE version IS NOT NULL) AS leads
-FROM expired;
+FROM finished;
 
 -- name: delivery_count_expired
--- $1 since, $2 until: the endpoints of which deliveries expired in between, and how many.
-SELECT e.tenant_id, e.live, e.id, x.count
+-- $1 since, $2 until. Returns for each endpoint the number of deliveries that expired in that time.
+SELECT e.tenant_id, e.live, e.id AS endpoint_id, x.count
 FROM endpoint e CROSS JOIN LATERAL (
     SELECT count(*) AS count FROM delivery_final f
     WHERE f.tenant_id = e.tenant_id AND f.live = e.live AND f.endpoint_id = e.id
@@ -374,10 +406,10 @@ FROM endpoint e CROSS JOIN LATERAL (
 WHERE x.count > 0 ORDER BY e.id;
 
 -- name: delivery_list
--- $1 tenant, $2 mode, $3 endpoint, $4 state or null (all), $5 and $6 created_at and id to go on
--- before, or null, $7 rows. Newest first. Held is what waits for an endpoint that is not active; when
--- it is due nobody knows, and nothing is due before its lane opens. An event about a webhook has no
--- lead.
+-- $1 tenant, $2 mode, $3 endpoint, $4 state (null: all), $5 and $6 created_at and id after which the page
+-- begins (null: at the newest), $7 limit. Newest first. A waiting delivery of an endpoint that is not
+-- active is `held` and has no due_at; any other is due no earlier than its lane opens. An event about
+-- a webhook has no lead.
 WITH unfinished AS (
     SELECT d.id, d.event_id, d.type,
         CASE WHEN d.type NOT LIKE 'webhook.%' THEN d.lead_id END AS lead_id, d.cause,
@@ -407,12 +439,12 @@ WITH unfinished AS (
 )
 SELECT id, event_id, type, lead_id, cause, state, attempts, last_status, last_error,
     iso_ms(due_at) AS due_at, iso_ms(created_at) AS created_at, iso_ms(finished_at) AS finished_at,
-    created_at AS place
+    created_at AS cursor_at
 FROM (SELECT * FROM unfinished UNION ALL SELECT * FROM finished) AS d
 ORDER BY d.created_at DESC, d.id DESC LIMIT $7;
 
 -- name: delivery_get
--- $1 tenant, $2 mode, $3 endpoint, $4 id. No row: there is none.
+-- $1 tenant, $2 mode, $3 endpoint, $4 id. No row: there is no such delivery.
 SELECT d.id, d.event_id, d.type,
     CASE WHEN d.type NOT LIKE 'webhook.%' THEN d.lead_id END AS lead_id, d.cause,
     CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
@@ -432,7 +464,7 @@ FROM delivery_final f
 WHERE f.tenant_id = $1 AND f.live = $2 AND f.endpoint_id = $3 AND f.id = $4;
 
 -- name: attempt_list
--- $1 tenant, $2 mode, $3 delivery, $4 rows. The newest, oldest first.
+-- $1 tenant, $2 mode, $3 delivery, $4 limit. The newest attempts, oldest first.
 SELECT a.number, iso_ms(a.at) AS at, a.status, a.error, a.dns_ms, a.connect_ms, a.wait_ms,
     a.total_ms, a.body, a.truncated
 FROM (
@@ -442,8 +474,9 @@ FROM (
 ORDER BY a.number, a.at;
 
 -- name: delivery_resend
--- $1 tenant, $2 mode, $3 endpoint, $4 id. One that waits is due at once; of one that is finished a
--- copy is made that waits for no other. No row: there is none, or its event is no longer kept.
+-- $1 tenant, $2 mode, $3 endpoint, $4 id. Makes a waiting delivery due at once, and copies a finished
+-- one; the copy has no version, so it does not wait for other deliveries. No row: there is no such
+-- delivery, or its event is no longer kept.
 WITH hurried AS (
     UPDATE delivery SET due_at = now()
     WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4
@@ -461,7 +494,7 @@ WITH hurried AS (
 SELECT id FROM hurried UNION ALL SELECT id FROM copied;
 
 -- name: delivery_insert_test
--- $1 tenant, $2 mode, $3 endpoint, $4 event, $5 type, $6 body. Waits for no other.
+-- $1 tenant, $2 mode, $3 endpoint, $4 event, $5 type, $6 body. The delivery does not wait for others.
 WITH event AS (
     INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, body)
     VALUES ($1, $2, $4, now(), $5, $6)

@@ -1,11 +1,11 @@
 -- name: fanout_gate_close
--- $1 tenant. Waits for the fan-outs that read this tenant's endpoints and keeps the next ones out
--- until the transaction ends; see 0020_webhook.sql.
+-- $1 tenant. Waits until the running fan-outs of the tenant have ended, and blocks new ones until the
+-- transaction ends; see migrations/0005_webhook.sql.
 SELECT fanout_gate_close($1);
 
 -- name: endpoint_insert
--- $1 tenant, $2 mode, $3 id, $4 url, $5 events, $6 sealed secret. The gate is closed: createdAt is
--- the moment from which on events are for it.
+-- $1 tenant, $2 mode, $3 id, $4 url, $5 events, $6 encrypted secret. The caller has closed the gate, so
+-- created_at is exactly the time from which the endpoint receives events.
 WITH endpoint AS (
     INSERT INTO endpoint (tenant_id, live, id, url, events, events_since, created_at, updated_at)
     SELECT $1, $2, $3, $4, $5, at, at, at FROM (SELECT now_ms() AS at) AS clock
@@ -20,34 +20,40 @@ WITH endpoint AS (
 SELECT iso_ms(created_at) AS created_at FROM endpoint;
 
 -- name: endpoint_list
--- $1 tenant, $2 mode: all of them, oldest first.
-SELECT e.id, e.url, e.events, e.status, iso_ms(e.created_at) AS created_at, e.status_reason,
-    e.description, e.payload, e.retry, e.coalesces, e.rate_limit, e.timeout_ms, e.header_names,
-    iso_ms(e.updated_at) AS updated_at, h.failures,
-    iso_ms(h.failing_since) AS failing_since, iso_ms(h.last_success_at) AS last_success_at,
-    iso_ms(CASE WHEN e.status = 'active' AND h.closed_until > now() THEN h.closed_until END)
-        AS paused_until
-FROM endpoint e
-JOIN endpoint_health h ON h.endpoint_id = e.id
-WHERE e.tenant_id = $1 AND e.live = $2 AND ($3::text IS NULL OR e.id = $3)
-ORDER BY e.created_at, e.id;
+-- $1 tenant, $2 mode, $3 id (null: all). Returns one row: the endpoints as JSON, separated by commas,
+-- the oldest first (null: there is none). The columns have the names and order of the struct Endpoint.
+SELECT string_agg(row_to_json(o)::text, ',') AS body FROM (
+    SELECT e.id, e.url, e.events, e.status, iso_ms(e.created_at) AS "createdAt",
+        e.status_reason AS "statusReason", e.description, e.payload, e.retry,
+        e.coalesces AS "coalesce", e.rate_limit AS "rateLimit", e.timeout_ms AS "timeoutMs",
+        e.header_names AS "headerNames", iso_ms(e.updated_at) AS "updatedAt", h.failures,
+        iso_ms(h.failing_since) AS "failingSince", iso_ms(h.last_success_at) AS "lastSuccessAt",
+        iso_ms(CASE WHEN e.status = 'active' AND h.closed_until > now() THEN h.closed_until END)
+            AS "pausedUntil"
+    FROM endpoint e
+    JOIN endpoint_health h ON h.endpoint_id = e.id
+    WHERE e.tenant_id = $1 AND e.live = $2 AND ($3::text IS NULL OR e.id = $3)
+    ORDER BY e.created_at, e.id
+) AS o;
 
 -- name: endpoint_delete
--- $1 tenant, $2 mode, $3 id. Secrets go with it; its deliveries are cancelled afterwards, by the
--- dispatcher. No row: there is none.
+-- $1 tenant, $2 mode, $3 id. Deletes the secrets too; the dispatcher cancels the waiting deliveries
+-- later. No row: there is no such endpoint.
 DELETE FROM endpoint WHERE tenant_id = $1 AND live = $2 AND id = $3 RETURNING id;
 
 -- name: endpoint_count
 SELECT count(*) FROM endpoint WHERE tenant_id = $1 AND live = $2;
 
 -- name: fanout_begin
--- $1 tenants: what their endpoints want, whatever their status, held still until the transaction
--- ends. It commits without waiting for the disk; see 0070_fanout_begin.sql.
-SELECT tenant_id, live, id, events, coalesces, iso_ms(created_at) AS created_at
+-- $1 tenants. Returns the subscriptions of all their endpoints, whatever the status. The endpoints do
+-- not change until the transaction ends. The commit does not wait for the disk; see
+-- migrations/0005_webhook.sql. event_is_since explains near_until.
+SELECT tenant_id, live, id, events, coalesces, iso_ms(created_at) AS created_at,
+    iso_ms(created_at + interval '1 minute') AS near_until, created_after
 FROM fanout_begin($1::bigint[]);
 
 -- name: endpoint_get_many_for_dispatch
--- $1 ids, from deliveries just leased: what is needed to send to each, secrets newest first.
+-- $1 ids of endpoints. Returns the data for sending to each endpoint, with the newest secret first.
 SELECT e.tenant_id, e.live, e.id, e.url, e.payload, e.retry, e.rate_limit, e.timeout_ms, e.headers,
     h.trips, ARRAY(
         SELECT s.sealed FROM endpoint_secret s
@@ -60,8 +66,8 @@ JOIN endpoint_health h ON h.endpoint_id = e.id
 WHERE e.id = ANY ($1::text[]);
 
 -- name: endpoint_health_save_many
--- What came of the attempts of a while: $1 endpoints, $2 whether one succeeded, $3 failures after
--- the last success, $4 times the breaker has opened since it last closed.
+-- The results of recent attempts: $1 endpoints, $2 whether an attempt succeeded, $3 failures after the
+-- last success, $4 how many times the breaker has opened since it last closed.
 WITH locked AS MATERIALIZED (
     SELECT h.endpoint_id, i.succeeded, i.failed, i.trips
     FROM unnest($1::text[], $2::boolean[], $3::integer[], $4::smallint[])
@@ -79,8 +85,8 @@ UPDATE endpoint_health h SET
 FROM locked l WHERE h.endpoint_id = l.endpoint_id;
 
 -- name: endpoint_close_lane
--- $1 endpoint, $2 seconds for which nothing is to be sent to it, $3 how many of them cost no delivery
--- its budget. What was excused before counts once.
+-- $1 endpoint, $2 seconds for which nothing is sent to it, $3 seconds that are excused: they do not
+-- count against the retry budget of its deliveries. Overlapping time is excused once.
 UPDATE endpoint_health SET
     closed_until = greatest(closed_until, now() + make_interval(secs => $2)),
     excused_s = excused_s + greatest(
@@ -88,9 +94,23 @@ UPDATE endpoint_health SET
     excused_until = greatest(excused_until, now() + make_interval(secs => $3))
 WHERE endpoint_id = $1;
 
+-- name: endpoint_repair_many
+-- $1 seconds. Opens the lanes that are closed for more than $1 seconds, longer than any pause: they were
+-- closed while the database's clock was ahead. Excused time that ends as late counts as past. Returns
+-- the number of repaired endpoints.
+WITH repaired AS (
+    UPDATE endpoint_health h SET
+        closed_until = CASE WHEN h.closed_until <= l.latest THEN h.closed_until END,
+        excused_until = CASE WHEN h.excused_until <= l.latest THEN h.excused_until END
+    FROM (SELECT now() + make_interval(secs => $1) AS latest) AS l
+    WHERE h.closed_until > l.latest OR h.excused_until > l.latest
+    RETURNING h.endpoint_id
+)
+SELECT count(*) FROM repaired;
+
 -- name: endpoint_disable
--- $1 endpoint, $2 why, $3 id of the event that says so. What waits for it is held. No row: it was
--- not active.
+-- $1 endpoint, $2 reason, $3 id of the event that reports it. The waiting deliveries are then held. No
+-- row: the endpoint was not active.
 WITH disabled AS (
     UPDATE endpoint e SET status = 'disabled', status_reason = $2, held_since = now(),
         updated_at = now_ms(), version = e.version + 1
@@ -106,10 +126,11 @@ WITH disabled AS (
 SELECT (row).id FROM disabled;
 
 -- name: endpoint_update
--- In a transaction that has closed the gate, see fanout_gate_close.
--- $1 tenant, $2 mode, $3 id, $4 what changes as JSON under column names, $5 from when on deliveries
--- that wait are still wanted if this makes it active (null: all; never later than now, when all
--- fan-outs that wrote for it have ended). Whether it did make it active. No row: there is none.
+-- Runs in a transaction that has closed the gate; see fanout_gate_close.
+-- $1 tenant, $2 mode, $3 id, $4 changes as JSON by column name, $5 the time before which waiting
+-- deliveries are skipped if the endpoint becomes active (null: none is skipped; a later time than now
+-- counts as now, when all fan-outs that wrote for the endpoint have ended). Returns whether
+-- it became active. No row: there is no such endpoint.
 WITH before AS MATERIALIZED (
     SELECT e AS row FROM endpoint e
     WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 FOR UPDATE
@@ -137,20 +158,22 @@ UPDATE endpoint e SET url = w.url, events = w.events, description = w.descriptio
     recall_after = CASE WHEN w.status = 'active' AND w.old_status <> 'active'
         THEN now() ELSE e.recall_after END,
     events_since = CASE WHEN w.events = e.events THEN e.events_since ELSE now_ms() END,
+    events_after = CASE WHEN w.events = e.events THEN e.events_after ELSE log_get_last_id() END,
     updated_at = greatest(now_ms(), e.updated_at)
 FROM wanted w WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
 RETURNING w.status = 'active' AND w.old_status <> 'active' AS resumed;
 
 -- name: endpoint_finish_skips
--- Of endpoints whose unwanted deliveries are all cancelled: one that is being sent is not yet.
+-- Clears skip_before of endpoints whose skipped deliveries are all cancelled. A delivery that is being
+-- sent is cancelled later.
 UPDATE endpoint e SET skip_before = NULL
 WHERE e.skip_before IS NOT NULL AND NOT EXISTS (
     SELECT FROM delivery d WHERE d.endpoint_id = e.id AND d.created_at < e.skip_before
 );
 
 -- name: endpoint_secret_lock
--- $1 tenant, $2 mode, $3 endpoint, whose secrets do not change until the transaction ends: how many
--- sign, and when the first of the old ones expires. No row: there is no such endpoint.
+-- $1 tenant, $2 mode, $3 endpoint. Locks its secrets until the transaction ends. Returns the number of
+-- signing secrets and the first time at which an old one expires. No row: there is no such endpoint.
 WITH endpoint AS MATERIALIZED (
     SELECT e.id FROM endpoint e WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 FOR UPDATE
 )
@@ -161,8 +184,8 @@ LEFT JOIN endpoint_secret s ON s.tenant_id = $1 AND s.live = $2 AND s.endpoint_i
 GROUP BY e.id;
 
 -- name: endpoint_secret_rotate
--- $1 tenant, $2 mode, $3 endpoint, $4 sealed secret, $5 seconds for which the old one signs on. No
--- row: there is no such endpoint.
+-- $1 tenant, $2 mode, $3 endpoint, $4 encrypted secret, $5 seconds for which the previous secret still
+-- signs. No row: there is no such endpoint.
 WITH endpoint AS MATERIALIZED (
     SELECT e.tenant_id, e.live, e.id FROM endpoint e
     WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 FOR UPDATE
@@ -180,9 +203,9 @@ SELECT tenant_id, live, id, $4, now_ms() FROM endpoint
 RETURNING iso_ms((SELECT max(a.expires_at) FROM aged a)) AS previous_expires_at;
 
 -- name: endpoint_warn_failing
--- $1 ids of events, as many endpoints at the most. Endpoints without a success for half, and again
--- for four fifths, of the five days after which endpoint_disable_failing ends it. Of two that look at
--- the same time one tells.
+-- $1 ids of events, one for each endpoint at most. Warns of endpoints without a success for 50 %, and
+-- again for 80 %, of the five days after which endpoint_disable_failing disables them. Of two
+-- concurrent runs only one warns of an endpoint.
 WITH late AS MATERIALIZED (
     SELECT h.endpoint_id AS id,
         CASE WHEN h.failing_since < now() - interval '96 hours' THEN 80 ELSE 50 END AS percent
@@ -191,19 +214,19 @@ WITH late AS MATERIALIZED (
       AND h.warned < CASE WHEN h.failing_since < now() - interval '96 hours' THEN 80 ELSE 50 END
     ORDER BY h.endpoint_id LIMIT cardinality($1::text[]) FOR UPDATE SKIP LOCKED
 ), due AS (
-    SELECT l.id, l.percent, row_number() OVER (ORDER BY l.id) AS place FROM late l
+    SELECT l.id, l.percent, row_number() OVER (ORDER BY l.id) AS ordinal FROM late l
 ), counted AS (
     UPDATE endpoint e SET version = e.version + 1 FROM due d
     WHERE e.id = d.id AND e.status = 'active'
-    RETURNING e AS row, d.percent, d.place
+    RETURNING e AS row, d.percent, d.ordinal
 ), warned AS (
     UPDATE endpoint_health h SET warned = c.percent, warned_at = now() FROM counted c
     WHERE h.endpoint_id = (c.row).id
-    RETURNING h AS health, c.row, c.percent, c.place
+    RETURNING h AS health, c.row, c.percent, c.ordinal
 ), logged AS (
     INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
     SELECT lead_shard((w.row).id), (w.row).tenant_id, (w.row).live, (w.row).id, (w.row).version,
-        ($1::text[])[w.place], 'webhook.failing', 'dispatcher', now_ms(), row_to_json(ROW(
+        ($1::text[])[w.ordinal], 'webhook.failing', 'dispatcher', now_ms(), row_to_json(ROW(
             webhook_show(w.row, w.health), (w.row).version, 'dispatcher')::webhook_event_data)
     FROM warned w
 )
@@ -212,11 +235,11 @@ SELECT (row).tenant_id, (row).id, iso_ms((health).failing_since) AS failing_sinc
 FROM warned;
 
 -- name: endpoint_disable_failing
--- $1 ids of events, as many endpoints at the most: those without a success for five days and with
--- at least 20 failures, whose owner got the last notice a day ago. With few events the 20 may be
--- full long after the five days, and so the notice is late.
+-- $1 ids of events, one for each endpoint at most. Disables endpoints without a success for five days
+-- and with at least 20 failures, a day after their last warning. With few events the 20th failure, and
+-- so the warning, may come long after the five days.
 WITH due AS MATERIALIZED (
-    SELECT e.id, row_number() OVER (ORDER BY e.id) AS place
+    SELECT e.id, row_number() OVER (ORDER BY e.id) AS ordinal
     FROM endpoint_health h JOIN endpoint e ON e.id = h.endpoint_id AND e.status = 'active'
     WHERE h.failures >= 20 AND h.failing_since < now() - interval '5 days'
       AND h.warned >= 80
@@ -226,11 +249,11 @@ WITH due AS MATERIALIZED (
     UPDATE endpoint e SET status = 'disabled', held_since = now(), updated_at = now_ms(),
         version = e.version + 1, status_reason = 'No delivery has succeeded for five days.'
     FROM due d WHERE e.id = d.id AND e.status = 'active'
-    RETURNING e AS row, d.place
+    RETURNING e AS row, d.ordinal
 ), logged AS (
     INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
     SELECT lead_shard((d.row).id), (d.row).tenant_id, (d.row).live, (d.row).id, (d.row).version,
-        ($1::text[])[d.place], 'webhook.disabled', 'dispatcher', (d.row).updated_at,
+        ($1::text[])[d.ordinal], 'webhook.disabled', 'dispatcher', (d.row).updated_at,
         row_to_json(ROW(
             webhook_show(d.row, h), (d.row).version, 'dispatcher')::webhook_event_data)
     FROM disabled d JOIN endpoint_health h ON h.endpoint_id = (d.row).id
@@ -238,8 +261,8 @@ WITH due AS MATERIALIZED (
 SELECT (row).tenant_id, (row).id, (row).status_reason FROM disabled;
 
 -- name: endpoint_log_expiry
--- $1 tenant, $2 mode, $3 endpoint, $4 id of the event, $5 how many deliveries expired, $6 and $7
--- from when to when their events came; in the transaction that finishes them. No row: it is gone.
+-- $1 tenant, $2 mode, $3 endpoint, $4 id of the event, $5 number of expired deliveries, $6 and $7 time
+-- range of their events. Runs in the transaction that finishes them. No row: there is no such endpoint.
 WITH counted AS (
     UPDATE endpoint e SET version = e.version + 1
     WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
@@ -253,29 +276,40 @@ SELECT lead_shard((c.row).id), (c.row).tenant_id, (c.row).live, (c.row).id, (c.r
 FROM counted c JOIN endpoint_health h ON h.tenant_id = $1 AND h.live = $2 AND h.endpoint_id = $3
 RETURNING event_id;
 
--- name: endpoint_secret_list_for_rekey
--- $1 key id: secrets sealed with another key, some at a time.
+-- name: endpoint_secret_list_for_key_rotation
+-- $1 key id. A batch of the secrets that are encrypted with another key.
 SELECT s.tenant_id, s.live, s.endpoint_id, s.id, s.sealed FROM endpoint_secret s
 WHERE substr(s.sealed, 1, 4) <> $1 ORDER BY s.endpoint_id, s.id LIMIT 500 FOR UPDATE;
 
--- name: endpoint_secret_rekey
--- $1 tenant, $2 mode, $3 endpoint, $4 secret, $5 sealed anew.
+-- name: endpoint_secret_reencrypt
+-- $1 tenant, $2 mode, $3 endpoint, $4 secret, $5 its new ciphertext.
 UPDATE endpoint_secret SET sealed = $5
 WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4;
 
--- name: endpoint_headers_list_for_rekey
--- $1 key id: headers sealed with another key, some at a time.
+-- name: endpoint_headers_list_for_key_rotation
+-- $1 key id. A batch of the headers that are encrypted with another key.
 SELECT e.tenant_id, e.live, e.id, e.headers FROM endpoint e
 WHERE substr(e.headers, 1, 4) <> $1 ORDER BY e.id LIMIT 500 FOR UPDATE;
 
--- name: endpoint_headers_rekey
--- $1 tenant, $2 mode, $3 endpoint, $4 sealed anew.
+-- name: endpoint_count_undecryptable
+-- $1 the ids of all keys: the endpoints with a secret or headers that none of them encrypted.
+SELECT count(*) FROM (
+    SELECT s.endpoint_id FROM endpoint_secret s
+    WHERE substr(s.sealed, 1, 4) <> ALL ($1::bytea[])
+      AND (s.expires_at IS NULL OR s.expires_at > now())
+    UNION
+    SELECT e.id FROM endpoint e
+    WHERE e.headers IS NOT NULL AND substr(e.headers, 1, 4) <> ALL ($1::bytea[])
+) AS undecryptable;
+
+-- name: endpoint_headers_reencrypt
+-- $1 tenant, $2 mode, $3 endpoint, $4 the new ciphertext of its headers.
 UPDATE endpoint SET headers = $4 WHERE tenant_id = $1 AND live = $2 AND id = $3;
 
 -- name: lane_get_lateness
--- How many seconds ago the oldest delivery was due that could be sent: its endpoint is active, its
--- lane is open, and nothing that waits there is to be skipped. Goes from lane to lane, as
--- lane_list_due does. 0: none is late.
+-- The seconds by which the oldest sendable delivery is late. Sendable: its endpoint is active, its lane
+-- is open, and the lane has no deliveries to skip. The query skips from lane to lane, as
+-- lane_list_due does. 0: no delivery is late.
 WITH RECURSIVE lane AS (
     (SELECT d.endpoint_id, d.yields, d.due_at FROM delivery d WHERE d.leased_until IS NULL
      ORDER BY d.endpoint_id, d.yields, d.due_at LIMIT 1)

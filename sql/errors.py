@@ -1,5 +1,5 @@
-"""What can be wrong with a database; apart, since it must be cheap to import."""
+"""The error of an unusable database, in a module of its own because it must be cheap to import."""
 
 
 class DatabaseError(Exception):
-    """A database that cannot be used; the message is one sentence that says why and what to do."""
+    """The database cannot be used. The message is one sentence: the reason, and what to do."""

@@ -1,11 +1,14 @@
 -- name: lead_insert_many
--- $1 a JSON array of new leads, each with its event's id and actor, and with key and request where
--- an Idempotency-Key came along. Locks in key order: two batches that share e-mails wait for each
--- other instead of deadlocking. A row with `written` false is the answer kept under a key that was
--- there before: nothing was done. An e-mail that is taken (or twice in the batch) gives no row;
--- lead_find_many_by_email names its holder. A key that another transaction brings at the same
--- moment fails the statement, and a second run finds its answer. Of two with one e-mail the first
--- in the array is made. The ETag says that the answer has nothing of the timeline.
+-- Creates leads. $1 a JSON array of new leads, each with the id and actor of its event, and with key
+-- and request if it came with an Idempotency-Key. Rows are inserted in key order: of two batches that
+-- share e-mail addresses one waits for the other, without a deadlock. Returns
+--   written true    a new lead: its response;
+--   written false   the response that is stored under the key; nothing was done for this lead;
+--   no row          the e-mail address belongs to another lead, or to an earlier lead of this array.
+--                   lead_find_many_by_email finds that lead.
+-- If another transaction commits one of the keys at the same moment, the statement fails, writes
+-- nothing, and a second run finds the stored response. The ETag ends in .0: the response contains no
+-- timeline.
 WITH input AS MATERIALIZED (
     SELECT i.*, now_ms() AS at
     FROM ROWS FROM (json_to_recordset($1) AS (
@@ -14,17 +17,17 @@ WITH input AS MATERIALIZED (
         custom_fields json, assigned_to text, event_id text, actor text, key uuid, request uuid)
     ) WITH ORDINALITY AS i (
         tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
-        custom_fields, assigned_to, event_id, actor, key, request, place)
-), answered AS MATERIALIZED (
-    SELECT i.id, a.request, a.status, a.location, a.etag, a.body
+        custom_fields, assigned_to, event_id, actor, key, request, ordinal)
+), replayed AS MATERIALIZED (
+    SELECT i.id, r.request, r.status, r.location, r.etag, r.body
     FROM input i CROSS JOIN LATERAL (
-        SELECT request, status, location, etag, body FROM idempotent_answer
+        SELECT request, status, location, etag, body FROM idempotent_response
         WHERE tenant_id = i.tenant_id AND live = i.live AND key = i.key OFFSET 0
-    ) AS a
+    ) AS r
     WHERE i.key IS NOT NULL
 ), addresses AS MATERIALIZED (
-    SELECT address_lock_shared(w.place) FROM (
-        SELECT DISTINCT address_place(tenant_id, live) AS place FROM input ORDER BY place
+    SELECT address_lock_shared(w.lock_key) FROM (
+        SELECT DISTINCT address_lock_key(tenant_id, live) AS lock_key FROM input ORDER BY lock_key
     ) AS w
 ), inserted AS (
     INSERT INTO lead (
@@ -34,32 +37,32 @@ WITH input AS MATERIALIZED (
         tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
         custom_fields, assigned_to, at, at, at, at
     FROM input i
-    WHERE NOT EXISTS (SELECT FROM answered a WHERE a.id = i.id)
+    WHERE NOT EXISTS (SELECT FROM replayed r WHERE r.id = i.id)
       AND (SELECT count(*) FROM addresses) > 0
-    ORDER BY tenant_id, live, email_key, place
+    ORDER BY tenant_id, live, email_key, ordinal
     ON CONFLICT (tenant_id, live, email_key) DO NOTHING
     RETURNING lead AS row
-), shown AS MATERIALIZED (
+), rendered AS MATERIALIZED (
     SELECT row, lead_json(row) AS body FROM inserted
 ), logged AS (
     INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
     SELECT lead_shard(i.id), i.tenant_id, i.live, i.id, 1, i.event_id, 'lead.created', i.actor,
         i.at, row_to_json(ROW(s.body, 1, i.actor)::lead_event)
-    FROM shown s JOIN input i ON i.id = (s.row).id
+    FROM rendered s JOIN input i ON i.id = (s.row).id
     ORDER BY i.tenant_id, i.live, i.id
-), kept AS (
-    INSERT INTO idempotent_answer (tenant_id, live, key, request, status, location, etag, body)
+), stored AS (
+    INSERT INTO idempotent_response (tenant_id, live, key, request, status, location, etag, body)
     SELECT i.tenant_id, i.live, i.key, i.request, 201, '/v1/leads/' || i.id, '"1.0"', s.body::text
-    FROM shown s JOIN input i ON i.id = (s.row).id
+    FROM rendered s JOIN input i ON i.id = (s.row).id
     WHERE i.key IS NOT NULL ORDER BY i.tenant_id, i.live, i.key
 )
 SELECT true AS written, (row).id AS id, NULL::uuid AS request, 201::smallint AS status,
     '/v1/leads/' || (row).id AS location, '"1.0"' AS etag, body::text AS body
-FROM shown
-UNION ALL SELECT false, id, request, status, location, etag, body FROM answered;
+FROM rendered
+UNION ALL SELECT false, id, request, status, location, etag, body FROM replayed;
 
 -- name: lead_find_many_by_email
--- $1 tenants, $2 modes, $3 e-mail keys: who holds each.
+-- $1 tenants, $2 modes, $3 e-mail keys: the id of the lead that has each e-mail address.
 SELECT w.tenant_id, w.live, w.email_key, l.id
 FROM unnest($1::bigint[], $2::boolean[], $3::text[]) AS w (tenant_id, live, email_key)
 CROSS JOIN LATERAL (
@@ -68,21 +71,24 @@ CROSS JOIN LATERAL (
 ) AS l;
 
 -- name: lead_get_many
--- $1 tenants, $2 modes, $3 ids, $4 the version the caller has complete (0: none): each lead that
--- exists, with its version, the newest version its timeline tells of, and its detail with a
--- timeline of 20. The detail is null, and not read, where the caller has it.
-SELECT w.tenant_id, w.live, w.id, w.known, l.version, t.told,
+-- $1 tenants, $2 modes, $3 ids, $4 the version of the client's complete copy (0: no copy). Returns for
+-- each existing lead its version, the newest version in its timeline, and its detail with the newest
+-- 20 timeline entries. The detail is null, and is not read, if the client's copy is current. (SELECT $1)
+-- hides the number of leads from the planner: otherwise a session without forced generic plans plans
+-- each execution for one lead, 0.35 ms instead of 0.12.
+SELECT w.tenant_id, w.live, w.id, w.known, l.version, t.timeline_version,
     CASE WHEN l.version <> w.known THEN row_to_json(ROW(
         l.id, l.email, l.name, l.company, l.title, l.phone, l.status, l.score, l.source, l.tags,
         l.custom_fields, l.conversation_count, l.last_intent, l.assigned_to,
         iso_ms(l.first_seen_at), iso_ms(l.last_active_at),
         iso_ms(l.created_at), iso_ms(l.updated_at), l.conversation_summary, t.entries
     )::lead_detail_on_wire)::text END AS body
-FROM unnest($1::bigint[], $2::boolean[], $3::text[], $4::bigint[])
-    AS w (tenant_id, live, id, known)
+FROM unnest(
+    (SELECT $1::bigint[]), (SELECT $2::boolean[]), (SELECT $3::text[]), (SELECT $4::bigint[])
+) AS w (tenant_id, live, id, known)
 JOIN lead l ON l.tenant_id = w.tenant_id AND l.live = w.live AND l.id = w.id
 CROSS JOIN LATERAL (
-    SELECT coalesce(max(e.version), 0) AS told, coalesce(json_agg(row_to_json(ROW(
+    SELECT coalesce(max(e.version), 0) AS timeline_version, coalesce(json_agg(row_to_json(ROW(
         e.event_id, e.type, iso_ms(e.at), e.summary, e.actor)::timeline_on_wire)
         ORDER BY e.version DESC), '[]') AS entries
     FROM (
@@ -94,47 +100,53 @@ CROSS JOIN LATERAL (
 ) AS t;
 
 -- name: lead_update_many
--- $1 a JSON array of patches, no lead twice: place (the caller's number for it), the patch under
--- column names, the merge patch of custom_fields (null: none), clears_fields (all of them), the
--- versions of If-Match (null: any), the ids of its event and of that of a status that became so;
--- key and request as in lead_insert_many. $2 bytes and $3 keys that custom_fields may have. $4
--- whether to wait for leads that another transaction has locked, as long as lock_timeout.
--- Rows are locked in key order before they are read, so parallel patches lose nothing; times move
--- forward only. A place that gives no row: no such lead. Outcomes: changed, same, stale (If-Match),
--- taken (the e-mail, by holder), full (custom_fields, once merged), answered (under this key),
--- locked (not waited for).
+-- Changes leads. $1 a JSON array of patches, at most one per lead: ordinal (identifies the row in the
+-- result), patch (new values by column), custom_fields (a merge patch; null: none), clears_fields
+-- (deletes all custom fields), expected (the versions of If-Match; null: any), the ids of the
+-- lead.updated event and of the event for a new status, and key and request as in lead_insert_many.
+-- $2 the most bytes and $3 the most keys of custom_fields. $4 whether to wait for leads that another
+-- transaction has locked, at most lock_timeout.
+-- Rows are locked in key order and read after that, so concurrent patches lose nothing. Timestamps
+-- only increase. Outcomes by ordinal:
+--   changed, same   done; the response;
+--   replayed        the response that is stored under the key; nothing was done;
+--   stale           the lead has none of the expected versions;
+--   taken           the e-mail address belongs to the lead `holder`;
+--   full            the merged custom_fields would exceed $2 or $3;
+--   locked          another transaction has locked the lead ($4 false);
+--   no row          the lead does not exist.
 WITH input AS MATERIALIZED (
     SELECT i.* FROM json_to_recordset($1) AS i (
-        place integer, tenant_id bigint, live boolean, id text, patch json, custom_fields json,
-        clears_fields boolean, expected bigint[], actor text, event_id text, became_event_id text,
+        ordinal integer, tenant_id bigint, live boolean, id text, patch json, custom_fields json,
+        clears_fields boolean, expected bigint[], actor text, event_id text, status_event_id text,
         key uuid, request uuid)
     ORDER BY i.tenant_id, i.live, i.id
-), answered AS MATERIALIZED (
-    SELECT i.place, a.request, a.status, a.etag, a.body
+), replayed AS MATERIALIZED (
+    SELECT i.ordinal, r.request, r.status, r.etag, r.body
     FROM input i CROSS JOIN LATERAL (
-        SELECT request, status, etag, body FROM idempotent_answer
+        SELECT request, status, etag, body FROM idempotent_response
         WHERE tenant_id = i.tenant_id AND live = i.live AND key = i.key OFFSET 0
-    ) AS a
+    ) AS r
     WHERE i.key IS NOT NULL
 ), addresses AS MATERIALIZED (
-    SELECT address_lock(w.place) FROM (
-        SELECT DISTINCT address_place(tenant_id, live) AS place FROM input
-        WHERE patch -> 'email_key' IS NOT NULL ORDER BY place
+    SELECT address_lock(w.lock_key) FROM (
+        SELECT DISTINCT address_lock_key(tenant_id, live) AS lock_key FROM input
+        WHERE patch -> 'email_key' IS NOT NULL ORDER BY lock_key
     ) AS w
-), asked AS MATERIALIZED (
+), pending AS MATERIALIZED (
     SELECT i.* FROM input i
-    WHERE NOT EXISTS (SELECT FROM answered a WHERE a.place = i.place)
+    WHERE NOT EXISTS (SELECT FROM replayed r WHERE r.ordinal = i.ordinal)
       AND (SELECT count(*) FROM addresses) >= 0
 ), before AS MATERIALIZED (
     SELECT i.*, l.row AS old
-    FROM asked i CROSS JOIN LATERAL (
+    FROM pending i CROSS JOIN LATERAL (
         SELECT lead AS row FROM lead
         WHERE NOT $4::boolean AND tenant_id = i.tenant_id AND live = i.live AND id = i.id
         FOR UPDATE SKIP LOCKED
     ) AS l
     UNION ALL
     SELECT i.*, l.row
-    FROM asked i CROSS JOIN LATERAL (
+    FROM pending i CROSS JOIN LATERAL (
         SELECT lead AS row FROM lead
         WHERE $4::boolean AND tenant_id = i.tenant_id AND live = i.live AND id = i.id FOR UPDATE
     ) AS l
@@ -145,16 +157,16 @@ WITH input AS MATERIALIZED (
         ELSE (
             SELECT '{' || coalesce(string_agg(
                 to_json(key) || ':' || coalesce(p.value, f.value), ','
-                ORDER BY f.place NULLS LAST, p.place), '') || '}'
-            FROM json_each((b.old).custom_fields) WITH ORDINALITY AS f (key, value, place)
-            FULL JOIN json_each(b.custom_fields) WITH ORDINALITY AS p (key, value, place)
+                ORDER BY f.ordinal NULLS LAST, p.ordinal), '') || '}'
+            FROM json_each((b.old).custom_fields) WITH ORDINALITY AS f (key, value, ordinal)
+            FULL JOIN json_each(b.custom_fields) WITH ORDINALITY AS p (key, value, ordinal)
                 USING (key)
             WHERE p.value IS NULL OR json_typeof(p.value) <> 'null'
         )::json END AS fields
     FROM before b
 ), compared AS MATERIALIZED (
     SELECT p.*, (p.new).email_key AS email_key,
-        (p.old).status <> (p.new).status AND (p.new).status IN ('qualified', 'converted') AS became,
+        (p.old).status <> (p.new).status AND (p.new).status IN ('qualified', 'converted') AS enters_status,
         p.custom_fields IS NOT NULL AND (
             octet_length(p.fields::text) > $2
             OR (SELECT count(*) FROM json_object_keys(p.fields)) > $3) AS overflows,
@@ -186,7 +198,7 @@ WITH input AS MATERIALIZED (
     ORDER BY c.tenant_id, c.live, c.email_key
 ), changed AS (
     UPDATE lead AS l SET
-        version = (d.old).version + 1 + d.became::integer,
+        version = (d.old).version + 1 + d.enters_status::integer,
         email = (d.new).email, email_key = d.email_key, name = (d.new).name,
         company = (d.new).company, title = (d.new).title, phone = (d.new).phone,
         status = (d.new).status, source = (d.new).source, tags = (d.new).tags,
@@ -194,41 +206,42 @@ WITH input AS MATERIALIZED (
         last_active_at = d.at, updated_at = d.at
     FROM decided d
     WHERE l.tenant_id = d.tenant_id AND l.live = d.live AND l.id = d.id AND d.outcome = 'changed'
-    RETURNING d.place, l AS row
-), shown AS MATERIALIZED (
-    SELECT d.place, d.outcome, d.holder, coalesce(c.row, d.old) AS row,
+    RETURNING d.ordinal, l AS row
+), rendered AS MATERIALIZED (
+    SELECT d.ordinal, d.outcome, d.holder, coalesce(c.row, d.old) AS row,
         lead_json(coalesce(c.row, d.old)) AS body
-    FROM decided d LEFT JOIN changed c ON c.place = d.place
+    FROM decided d LEFT JOIN changed c ON c.ordinal = d.ordinal
 ), logged AS (
     INSERT INTO outbox (shard, tenant_id, live, lead_id, version, event_id, type, actor, at, data)
     SELECT lead_shard(d.id), d.tenant_id, d.live, d.id, e.version, e.id, e.type, d.actor, d.at,
         row_to_json(ROW(
             s.body, e.version, ('{' || d.changes || '}')::json, d.actor)::lead_change_event)
-    FROM decided d JOIN shown s ON s.place = d.place CROSS JOIN LATERAL (VALUES
+    FROM decided d JOIN rendered s ON s.ordinal = d.ordinal CROSS JOIN LATERAL (VALUES
         ((d.old).version + 1, d.event_id, 'lead.updated'),
-        (CASE WHEN d.became THEN (d.old).version + 2 END, d.became_event_id,
+        (CASE WHEN d.enters_status THEN (d.old).version + 2 END, d.status_event_id,
             'lead.' || (d.new).status)
     ) AS e (version, id, type)
     WHERE d.outcome = 'changed' AND e.version IS NOT NULL
     ORDER BY d.tenant_id, d.live, d.id, e.version
-), kept AS (
-    INSERT INTO idempotent_answer (tenant_id, live, key, request, status, etag, body)
+), stored AS (
+    INSERT INTO idempotent_response (tenant_id, live, key, request, status, etag, body)
     SELECT i.tenant_id, i.live, i.key, i.request, 200, '"' || (s.row).version || '.0"', s.body::text
-    FROM shown s JOIN input i ON i.place = s.place
+    FROM rendered s JOIN input i ON i.ordinal = s.ordinal
     WHERE i.key IS NOT NULL AND s.outcome IN ('changed', 'same')
     ORDER BY i.tenant_id, i.live, i.key
 )
-SELECT place, outcome, holder, NULL::uuid AS request, 200::smallint AS status,
+SELECT ordinal, outcome, holder, NULL::uuid AS request, 200::smallint AS status,
     '"' || (row).version || '.0"' AS etag, body::text AS body
-FROM shown
-UNION ALL SELECT place, 'answered', NULL, request, status, etag, body FROM answered
-UNION ALL SELECT a.place, 'locked', NULL, NULL, NULL, NULL, NULL FROM asked a
-WHERE NOT $4 AND NOT EXISTS (SELECT FROM before b WHERE b.place = a.place) AND EXISTS (
-    SELECT FROM lead l WHERE l.tenant_id = a.tenant_id AND l.live = a.live AND l.id = a.id);
+FROM rendered
+UNION ALL SELECT ordinal, 'replayed', NULL, request, status, etag, body FROM replayed
+UNION ALL SELECT p.ordinal, 'locked', NULL, NULL, NULL, NULL, NULL FROM pending p
+WHERE NOT $4 AND NOT EXISTS (SELECT FROM before b WHERE b.ordinal = p.ordinal) AND EXISTS (
+    SELECT FROM lead l WHERE l.tenant_id = p.tenant_id AND l.live = p.live AND l.id = p.id);
 
 -- name: lead_delete
--- $1 tenant, $2 mode, $3 id, $4 actor, $5 event id, $6 the versions of If-Match (null: any). The
--- event holds the lead as it last was. No row: no such lead. gone false: another version.
+-- $1 tenant, $2 mode, $3 id, $4 actor, $5 event id, $6 the versions of If-Match (null: any). The event
+-- contains the last state of the lead. No row: the lead does not exist. gone false: the lead has
+-- another version.
 WITH before AS MATERIALIZED (
     SELECT l.version FROM lead l WHERE l.tenant_id = $1 AND l.live = $2 AND l.id = $3 FOR UPDATE
 ), gone AS (

@@ -1,8 +1,8 @@
 """Forward-only migrations: `sql/migrations/NNNN_words.sql`, in order, each once, never edited.
 
-Each file runs in one transaction; one whose first line is `-- no-transaction` runs statement by
-statement instead (CREATE INDEX CONCURRENTLY) and must bear a second run, since it may stop halfway.
-`python -m sql.migrate DSN` applies what is missing and prints its names.
+Each file runs in one transaction. A file whose first line is `-- no-transaction` contains one
+statement that cannot run in a transaction (CREATE INDEX CONCURRENTLY IF NOT EXISTS) and that may
+run twice. `python -m sql.migrate DSN` applies the missing migrations and prints their names.
 """
 
 import asyncio
@@ -23,23 +23,19 @@ OLDEST_SERVER = 15
 LOCK_KEY = int.from_bytes(b"leadlog", "big")
 LOCK_WAIT_S = 60.0
 LOCK_RETRY_S = 0.1
-# A migration that waits for a table blocks everyone who comes after it: better to fail and retry.
+# A migration that waits for a table lock blocks all later statements on the table. So it gives up.
 TABLE_LOCK_TIMEOUT_S = 5
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+")
-# What a semicolon can hide in; longest forms first.
-_TOKEN = re.compile(
-    r"""--[^\n]* | /\*.*?\*/ | [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
-    | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ | (?P<end>;)""",
-    re.VERBOSE | re.DOTALL,
-)
+BEFORE_RELEASE = "0020_webhook"
+"""A migration from before the first release; a database with it cannot be upgraded."""
 
 
 @dataclass(frozen=True)
 class Migration:
     version: int
     name: str
-    """The file's name without its ending, number included."""
+    """The name of the file without `.sql`, with its number."""
     text: str
 
     @property
@@ -66,13 +62,14 @@ def read_migrations(folder: Path = FOLDER) -> list[Migration]:
 
 
 async def migrate(dsn: str, folder: Path = FOLDER) -> list[str]:
-    """Applies what is missing and makes the coming partitions; returns the applied names.
+    """Applies the missing migrations and creates the next partitions; returns the applied names.
 
-    Safe to run from several places at once: they take turns. Raises DatabaseError.
+    Several processes may run it at the same time: an advisory lock makes them run one
+    after the other. Raises DatabaseError.
     """
     async with connect(dsn) as conn:
         await check_server(conn)
-        await _take_turn(conn)
+        await _acquire_lock(conn)
         await conn.execute(
             "CREATE TABLE IF NOT EXISTS schema_migration ("
             "version integer PRIMARY KEY, name text NOT NULL, checksum bytea NOT NULL, "
@@ -117,9 +114,9 @@ async def check_server(conn: asyncpg.Connection) -> None:
         )
 
 
-async def _take_turn(conn: asyncpg.Connection) -> None:
-    # Asks again and again instead of waiting inside the server: a waiting statement holds a
-    # snapshot, and another migrator's CREATE INDEX CONCURRENTLY would wait for it in turn.
+async def _acquire_lock(conn: asyncpg.Connection) -> None:
+    # Tries repeatedly instead of waiting in PostgreSQL: a waiting statement has a snapshot, and the
+    # CREATE INDEX CONCURRENTLY of another process would wait for that snapshot: a deadlock.
     deadline = asyncio.get_running_loop().time() + LOCK_WAIT_S
     while not await conn.fetchval("SELECT pg_try_advisory_lock($1)", LOCK_KEY):
         if asyncio.get_running_loop().time() > deadline:
@@ -140,6 +137,11 @@ async def _read_applied(conn: asyncpg.Connection) -> list[asyncpg.Record]:
 def _select_missing(
     known: Sequence[Migration], applied: Sequence[asyncpg.Record]
 ) -> list[Migration]:
+    if any(row["name"] == BEFORE_RELEASE for row in applied):
+        raise DatabaseError(
+            "The database was made by a Leadlog from before the first release, which cannot be "
+            "upgraded: start anew with another DATA_DIR, or with an empty database."
+        )
     by_version = {migration.version: migration for migration in known}
     for row in applied:
         _compare(by_version.pop(row["version"], None), row)
@@ -156,13 +158,13 @@ def _select_missing(
 def _compare(migration: Migration | None, row: asyncpg.Record) -> None:
     if migration is None:
         raise DatabaseError(
-            f"The database has migration {row['name']}, which this Leadlog does not know: "
+            f"The database has migration {row['name']}, which this Leadlog does not have: "
             "run the newer Leadlog that applied it."
         )
     if migration.checksum != row["checksum"]:
         raise DatabaseError(
-            f"Migration {migration.name} was changed after it was applied: bring the file back as "
-            "it was, and put the change into a new migration."
+            f"Migration {migration.name} was changed after it was applied: restore the file, and "
+            "put the change into a new migration."
         )
 
 
@@ -175,13 +177,12 @@ async def _apply(conn: asyncpg.Connection, migration: Migration) -> None:
                 await _record(conn, migration)
         else:
             await conn.execute(f"SET lock_timeout = '{TABLE_LOCK_TIMEOUT_S}s'")
-            for statement in split_statements(migration.text):
-                await conn.execute(statement)
+            await conn.execute(migration.text)
             await _record(conn, migration)
     except asyncpg.LockNotAvailableError as error:
         raise DatabaseError(
             f"Migration {migration.name} waited {TABLE_LOCK_TIMEOUT_S} s for a table in use and "
-            "gave up: run `leadlog migrate` again when less is going on."
+            "gave up: run `leadlog migrate` again when there is less load."
         ) from error
     except asyncpg.PostgresError as error:
         raise DatabaseError(f"Migration {migration.name} failed: {error}.") from error
@@ -196,20 +197,8 @@ async def _record(conn: asyncpg.Connection, migration: Migration) -> None:
     )
 
 
-def split_statements(text: str) -> list[str]:
-    """Splits at the semicolons that end statements, not at those in strings and comments."""
-    statements: list[str] = []
-    start = 0
-    for match in _TOKEN.finditer(text):
-        if match["end"]:
-            statements.append(text[start : match.start()].strip())
-            start = match.end()
-    rest = text[start:].strip()
-    return [part for part in (*statements, rest) if re.sub(r"--[^\n]*|\s", "", part)]
-
-
 def main(arguments: Sequence[str]) -> int:
-    """`python -m sql.migrate DSN`: applies, prints the names, one a line."""
+    """Runs `python -m sql.migrate DSN`: applies migrations and prints their names, one per line."""
     if len(arguments) != 1:
         print("Usage: python -m sql.migrate postgresql://user@host/database", file=sys.stderr)  # noqa: T201
         return 1

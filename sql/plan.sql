@@ -10,8 +10,8 @@ FROM plan p LEFT JOIN LATERAL (
 ORDER BY p.per_minute NULLS LAST, p.name;
 
 -- name: plan_save
--- $1 name, $2 a minute, $3 a day, $4 at a time; $5 methods, $6 paths and $7 their limits a minute.
--- What the plan said before is replaced.
+-- $1 name, $2 requests per minute, $3 per day, $4 concurrent; $5 methods and $6 paths of routes, $7
+-- their limits per minute. Creates the plan or replaces all its limits.
 WITH saved AS (
     INSERT INTO plan (name, per_minute, per_day, concurrent) VALUES ($1, $2, $3, $4)
     ON CONFLICT (name) DO UPDATE SET per_minute = $2, per_day = $3, concurrent = $4

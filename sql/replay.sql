@@ -1,6 +1,6 @@
 -- name: replay_insert
--- $1 tenant, $2 mode, $3 id, $4 endpoint, $5 since, $6 until (null: now), $7 whether only what
--- never arrived. No row: one is running already.
+-- $1 tenant, $2 mode, $3 id, $4 endpoint, $5 since, $6 until (null: now), $7 whether only
+-- undelivered deliveries are replayed. No row: another replay of the endpoint is running.
 INSERT INTO replay (tenant_id, live, id, endpoint_id, since, until, only_undelivered,
     at_created_at, created_at)
 VALUES ($1, $2, $3, $4, $5, least(coalesce($6, now_ms()), now_ms()), $7, $5, now_ms())
@@ -22,17 +22,18 @@ SELECT id FROM replay
 WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND state = 'running';
 
 -- name: replay_cancel
--- $1 tenant, $2 mode, $3 endpoint, $4 id. Waits for the part that is being made. No row: it is not
--- running.
+-- $1 tenant, $2 mode, $3 endpoint, $4 id. Waits for a running replay_advance_one. No row: the replay
+-- is not running.
 UPDATE replay SET state = 'cancelled', finished_at = now_ms()
 WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4 AND state = 'running'
 RETURNING id;
 
 -- name: replay_advance_one
--- $1 rows at most, $2 replayed deliveries that may wait per endpoint. The next part of a running
--- replay: what was finished for other reasons than a replay, a resend or a test goes out again, in
--- its old order. What cannot, because its event is no longer kept, is counted as expired. In one
--- statement, so that it is exact wherever it is broken off. No row: there is nothing to do now.
+-- $1 limit of rows, $2 limit of waiting retries and replayed deliveries of an endpoint. The next step
+-- of a running replay: creates copies of finished deliveries in their order, except of those that
+-- came from a replay, a resend or a test. A delivery whose event is no longer kept counts as expired.
+-- One statement does the step, so a replay stays exact if it is interrupted. No row: there is nothing
+-- to do now.
 WITH job AS MATERIALIZED (
     SELECT r.* FROM replay r
     WHERE r.state = 'running' AND $2 > (

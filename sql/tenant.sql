@@ -5,6 +5,10 @@ INSERT INTO tenant (name) VALUES ($1) ON CONFLICT (name) DO NOTHING RETURNING id
 -- name: tenant_get_by_name
 SELECT id, name, created_at FROM tenant WHERE name = $1;
 
+-- name: tenant_lock
+-- $1 tenant. Serializes transactions of a tenant; foreign keys do not wait for this lock.
+SELECT FROM tenant WHERE id = $1 FOR NO KEY UPDATE;
+
 -- name: tenant_set_plan
 -- $1 name, $2 plan (null: the default). No row: there is no such tenant.
 UPDATE tenant SET plan = $2 WHERE name = $1 RETURNING id;

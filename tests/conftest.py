@@ -1,8 +1,9 @@
-"""Real servers for all tests. A test's first choice is `conn`, whose changes are rolled back;
-`committed` is for what needs commits, several connections or a whole app.
+"""Real servers for all tests. Tests prefer `conn`, whose changes are rolled back; tests that need
+commits, several connections or a whole app use `committed`.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import asyncpg
 import pytest
 import redis.asyncio
 
-from service.db import Connection, Pool, create_pool
-from service.dev.datafolder import prepare_folder
-from service.dev.servers import Valkey
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.servers import Valkey
+from service.database.connect import Connection, Pool, create_pool
 from service.settings import Settings
-from tests.cluster import Cluster, RunningCluster, reset_database
+from tests.harness.cluster import Cluster, RunningCluster, reset_database
+from tests.harness.leaks import LeakCheck
 
 _running = pytest.StashKey[RunningCluster]()
 
@@ -35,9 +37,22 @@ def pytest_configure_node(node: Any) -> None:
     node.workerinput["cluster"] = (running.folder, running.address)
 
 
+@pytest.fixture(scope="session", autouse=True)
+async def leak_check() -> LeakCheck:
+    return LeakCheck(asyncio.get_running_loop())
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_running(leak_check: LeakCheck) -> Iterator[None]:
+    """Fails a test that leaves a task or a listening socket behind."""
+    leak_check.begin()
+    yield
+    leak_check.check()
+
+
 @pytest.fixture(scope="session")
 def cluster(pytestconfig: pytest.Config, worker_id: str) -> Cluster:
-    """The run's PostgreSQL; `make_database` gives databases of one's own."""
+    """The run's PostgreSQL; its `make_database` makes a database for a single test."""
     given = getattr(pytestconfig, "workerinput", None)
     if given is not None:
         folder, address = given["cluster"]
@@ -48,7 +63,7 @@ def cluster(pytestconfig: pytest.Config, worker_id: str) -> Cluster:
 
 @pytest.fixture(scope="session")
 async def database_url(cluster: Cluster) -> AsyncIterator[str]:
-    """This worker's database, migrated."""
+    """The DSN of this worker's migrated database."""
     async with cluster.make_database() as dsn:
         yield dsn
 
@@ -80,20 +95,20 @@ async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
 def settings(
     database_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Settings:
-    """What `leadlog dev` would give the app, with this worker's servers."""
+    """The settings that `leadlog dev` gives the app, with this worker's servers."""
     return Settings(
         database_url=database_url,
         redis_url=redis_url,
         secret_key="A" * 43 + "=",
         webhook_allow_private=True,
         data_dir=tmp_path_factory.mktemp("data"),
-        shed_after_s=60,  # a machine under test is late by itself
+        shed_after_s=60,  # tests alone make the loop late
     )
 
 
 @pytest.fixture(scope="session")
 async def pool(settings: Settings) -> AsyncIterator[Pool]:
-    """The app's own kind of pool. What a test commits through it stays: see `committed`."""
+    """A pool made as the app makes it. Commits through it stay; `committed` removes them."""
     pool = await create_pool(settings, "tests")
     yield pool
     await pool.close()
@@ -113,7 +128,7 @@ async def conn(pool: Pool) -> AsyncIterator[Connection]:
 
 @pytest.fixture(scope="session")
 async def admin_conn(cluster: Cluster, database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """The superuser in this worker's database, for cleaning up."""
+    """A superuser's connection to this worker's database, for cleaning up."""
     name = database_url.split("@/")[1].split("?", maxsplit=1)[0]
     conn = await asyncpg.connect(cluster.dsn_of(name, "postgres"))
     yield conn
@@ -122,7 +137,7 @@ async def admin_conn(cluster: Cluster, database_url: str) -> AsyncIterator[async
 
 @pytest.fixture
 async def committed(pool: Pool, admin_conn: asyncpg.Connection) -> AsyncIterator[Pool]:
-    """The pool; before and afterwards every table is as the migrations left it."""
+    """The pool; before and after the test every table is reset to the rows of the migrations."""
     await reset_database(admin_conn)
     yield pool
     await reset_database(admin_conn)

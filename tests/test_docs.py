@@ -1,4 +1,4 @@
-"""README and env.example know every setting, and name nothing that is not there."""
+"""The documents contain every setting and name only routes, files and metrics that exist."""
 
 import re
 from pathlib import Path
@@ -10,22 +10,23 @@ import typer.main
 from prometheus_client import REGISTRY
 
 from service.app import API, PREFIXES, SERVICE
-from service.cli import app as commands
+from service.cli.program import app as commands
 from service.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEPLOY = (ROOT / "deploy/README.md").read_text(encoding="utf-8")
 ENV_EXAMPLE = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "deploy" / "RUNBOOK.md").read_text(encoding="utf-8")
 ALERTS = (ROOT / "deploy" / "alerts.yaml").read_text(encoding="utf-8")
 METRICS = set(REGISTRY._names_to_collectors)
 FIELDS = msgspec.structs.fields(Settings)
-# Of deploy/compose.yaml, which makes DATABASE_URL from it.
+# A setting of deploy/compose.yaml, which makes DATABASE_URL from it.
 NOT_OURS = {"POSTGRES_PASSWORD"}
 
 
 def show_default(value: Any) -> str:
-    """As an operator writes it."""
+    """A default value as an operator writes it."""
     if isinstance(value, bool):
         return str(value).lower()
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
@@ -46,9 +47,9 @@ def test_env_example_gives_the_defaults() -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)
-def test_readme_has_every_setting_with_its_default(field: msgspec.structs.FieldInfo) -> None:
+def test_deploy_readme_has_every_setting_with_its_default(field: msgspec.structs.FieldInfo) -> None:
     name = field.name.upper()
-    (row,) = [line for line in README.splitlines() if re.match(rf"\|.*`{name}`.*\|", line)]
+    (row,) = [line for line in DEPLOY.splitlines() if re.match(rf"\|.*`{name}`.*\|", line)]
     names, defaults, _ = (re.findall("`([^`]*)`", cell) for cell in row.strip("|").split("|", 2))
     if default := show_default(field.default):
         assert defaults[names.index(name)] == default
@@ -56,26 +57,28 @@ def test_readme_has_every_setting_with_its_default(field: msgspec.structs.FieldI
         assert not defaults
 
 
-def test_every_route_that_readme_names_is_there() -> None:
+def test_every_route_that_readme_names_exists() -> None:
     routes = {prefix + op.path for op in API for prefix in PREFIXES} | {op.path for op in SERVICE}
     patterns = [re.sub(r"\{\w+\}", "[^/]+", route) for route in routes]
-    named = set(re.findall(r"(?:/api)?/v1/[\w/$-]+|/health/\w+|/metrics\b|/openapi\.json", README))
+    named = set(
+        re.findall(r"(?:/api)?/v1/[\w/$-]+|/health/\w+|/metrics\b|/openapi\.json", README + DEPLOY)
+    )
     assert "/v1/leads" in named
     assert not [path for path in named if not any(re.fullmatch(p, path) for p in patterns)]
 
 
-def test_every_file_that_readme_names_is_there() -> None:
+def test_every_file_that_readme_names_exists() -> None:
     named = re.findall(r"\b((?:service|workers|sql|deploy|tests)/[\w./-]+\.\w+)", README)
     linked = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert named
     assert [path for path in {*named, *linked} if not (ROOT / path).exists()] == []
 
 
-def test_every_command_that_readme_names_is_there() -> None:
+def test_every_command_that_readme_names_exists() -> None:
     group = typer.main.get_command(commands)
     known = set(getattr(group, "commands", {}))
-    named = set(re.findall(r"(?:^|[\s`/])leadlog ([a-z]+)", README, re.MULTILINE))
-    assert {"dev", "serve", "work"} <= named
+    named = set(re.findall(r"(?:^|[\s`/])leadlog ([a-z]+)", README + DEPLOY, re.MULTILINE))
+    assert {"serve", "work", "migrate"} <= named
     assert named <= known
 
 
@@ -87,17 +90,32 @@ def test_every_target_that_readme_names_is_in_the_makefile() -> None:
     assert targets <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
 
 
-def test_every_alert_is_a_heading_of_the_runbook_and_every_such_heading_an_alert() -> None:
+def test_alerts_and_alert_headings_of_the_runbook_correspond() -> None:
     alerts = re.findall(r"alert: (\w+)", ALERTS)
     headings = re.findall(r"^## (Leadlog\w+)$", RUNBOOK, re.MULTILINE)
     assert sorted(alerts) == sorted(headings)
 
 
-def test_every_metric_of_an_alert_is_one_of_ours() -> None:
+def test_every_metric_of_an_alert_exists() -> None:
     named = set(re.findall(r"\bleadlog_\w+", ALERTS))
     assert "leadlog_requests_total" in named
     assert named <= METRICS
 
 
-def test_every_metric_that_the_runbook_names_is_one_of_ours() -> None:
+def test_every_metric_that_the_runbook_names_exists() -> None:
     assert set(re.findall(r"\bleadlog_\w+", RUNBOOK)) <= METRICS
+
+
+def test_every_log_event_that_the_runbook_names_is_logged() -> None:
+    rooms = (ROOT / "service", ROOT / "workers")
+    code = "".join(path.read_text("utf-8") for room in rooms for path in room.rglob("*.py"))
+    logged = set(re.findall(r'"([a-z]+\.[a-z_]+)"', code))
+    logged |= {f"{name}.{end}" for name in ("database", "redis") for end in ("away", "back")}
+    files = {".yaml", ".sql", ".py", ".md", ".example"}
+    named = {
+        name
+        for name in re.findall(r"`([a-z]+\.[a-z_]+)`", RUNBOOK)
+        if Path(name).suffix not in files and not name.startswith("checks.")
+    }
+    assert "job.failed" in named
+    assert named <= logged

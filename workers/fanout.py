@@ -1,9 +1,9 @@
-"""Turns events into deliveries: one for each endpoint of the same tenant and mode that wants it.
+"""Turns events into deliveries: one for each subscribed endpoint of the same tenant and mode.
 
-Exactly once, since deliveries are written in the transaction that moves the reader's cursor.
-An endpoint gets the events whose createdAt is not before its own; see fanout_gate_share in
-sql/migrations/0020_webhook.sql for why that is exact. Deliveries are made for paused and disabled
-endpoints too, and wait.
+Each delivery is created exactly once, because deliveries are written in the transaction that moves
+the reader's cursor. An endpoint receives the events that were written since its creation;
+fanout_gate_close in sql/migrations/0005_webhook.sql explains why that is exact. Paused and
+disabled endpoints get deliveries too, which wait.
 """
 
 from collections import defaultdict
@@ -11,80 +11,119 @@ from collections import defaultdict
 import msgspec
 
 import sql
-from service.db import Connection
-from service.log import Event, encode_envelope
-from workers.delivery.tidying import call_heads
-from workers.reader import Reader
-from workers.slices import Workshop
+from service.database.connect import Connection
+from service.events.event_log import Event, encode_envelope
+from workers.delivery.maintenance import make_next_due
+from workers.jobs import WorkerContext
+from workers.reader import Move, Reader, check_moved
 
 
-class Wanting(msgspec.Struct, frozen=True):
-    """An endpoint, as far as fan-out cares."""
+class Subscriber(msgspec.Struct, frozen=True):
+    """The fields of an endpoint that the fan-out needs."""
 
-    id: str
+    endpoint_id: str
     created_at: str
+    near_until: str
+    created_after: int
     coalesces: bool
 
 
-Wishes = dict[tuple[int, bool, str], list[Wanting]]
-"""By tenant, mode and event type: who wants it."""
+Subscriptions = dict[tuple[int, bool, str], list[Subscriber]]
+"""Endpoints by tenant, mode and event type."""
 
 
 class Fanout(Reader):
-    """Reads some shards of the log."""
+    """Writes the deliveries of events."""
 
-    def __init__(self, shop: Workshop, name: str) -> None:
-        super().__init__(shop, name)
-        self._wrote = False
+    name = "fanout"
 
-    async def apply(self, conn: Connection, events: list[Event]) -> None:
-        """Writes the deliveries of these events, and the bytes of each event that has any."""
-        wishes = await read_wishes(conn, sorted({event.tenant_id for event in events}))
-        pairs = [(event, wanting) for event in events for wanting in find_wanting(wishes, event)]
-        self._wrote = bool(pairs)
-        if not pairs:
-            return
-        wanted = list({event.id: event for event, _ in pairs}.values())
-        places = {event.id: place for place, event in enumerate(wanted, 1)}
-        await conn.execute(
-            sql.delivery_insert_many,
-            [event.tenant_id for event in wanted],
-            [event.live for event in wanted],
-            [event.event_id for event in wanted],
-            [event.type for event in wanted],
-            [event.lead_id for event in wanted],
-            [event.version for event in wanted],
-            [encode_envelope(event) for event in wanted],
-            [event.txid for event in wanted],
-            [wanting.id for _, wanting in pairs],
-            [places[event.id] for event, _ in pairs],
-        )
-        updates = [
-            (event.tenant_id, event.live, wanting.id, event.lead_id, event.version)
-            for event, wanting in pairs
-            if wanting.coalesces and event.type == "lead.updated"
-        ]
-        if updates:
-            columns = [list(column) for column in zip(*updates, strict=True)]
-            await call_heads(conn, await conn.fetch(sql.delivery_supersede_many, *columns))
+    def __init__(self, context: WorkerContext) -> None:
+        super().__init__(context)
+        self._expects_endpoints = True
+        """Whether the last batch found endpoints. If not, the next one checks first, because the
+        check is one statement, and a transaction is four. Without a transaction the check is exact:
+        an endpoint that is created later gets no event that was cut before."""
 
-    async def after_commit(self, _: list[Event]) -> None:
-        """Wakes the dispatchers, wherever they run."""
-        if self._wrote:
-            self.shop.wakeups.notify("delivery")
+    async def apply(self, events: list[Event], move: Move) -> bool:
+        """Writes the deliveries of these events, and the body of each event that has any."""
+        pool, tenant_ids = self.context.pool, sorted({event.tenant_id for event in events})
+        if not self._expects_endpoints and not await pool.fetch(sql.fanout_begin, tenant_ids):
+            return False
+        async with pool.acquire() as conn, conn.transaction():
+            subscriptions = await read_subscriptions(conn, tenant_ids)
+            deliveries = [
+                (event, subscriber)
+                for event in events
+                for subscriber in find_subscribers(subscriptions, event)
+            ]
+            if deliveries:
+                await insert_deliveries(conn, deliveries)
+                await supersede_updates(conn, deliveries)
+            check_moved(await conn.fetchval(sql.reader_advance_if_at, *move.arguments))
+        self._expects_endpoints = bool(subscriptions)
+        if deliveries:
+            self.context.wakeups.notify("delivery")
+        return True
 
 
-async def read_wishes(conn: Connection, tenant_ids: list[int]) -> Wishes:
-    """What the endpoints of these tenants want, held still until the transaction ends."""
-    wishes: Wishes = defaultdict(list)
+async def read_subscriptions(conn: Connection, tenant_ids: list[int]) -> Subscriptions:
+    """The subscriptions of these tenants, locked until the transaction ends."""
+    subscriptions: Subscriptions = defaultdict(list)
     for row in await conn.fetch(sql.fanout_begin, tenant_ids):
-        for kind in row["events"]:
-            wanting = Wanting(row["id"], row["created_at"], row["coalesces"])
-            wishes[row["tenant_id"], row["live"], kind].append(wanting)
-    return wishes
+        subscriber = Subscriber(
+            endpoint_id=row["id"],
+            created_at=row["created_at"],
+            near_until=row["near_until"],
+            created_after=row["created_after"],
+            coalesces=row["coalesces"],
+        )
+        for event_type in row["events"]:
+            subscriptions[row["tenant_id"], row["live"], event_type].append(subscriber)
+    return subscriptions
 
 
-def find_wanting(wishes: Wishes, event: Event) -> list[Wanting]:
-    """Who gets this event. Both times are ISO 8601 with milliseconds: text order is time's."""
-    candidates = wishes.get((event.tenant_id, event.live, event.type), ())
-    return [wanting for wanting in candidates if wanting.created_at <= event.at]
+def find_subscribers(subscriptions: Subscriptions, event: Event) -> list[Subscriber]:
+    """The endpoints that receive this event."""
+    candidates = subscriptions.get((event.tenant_id, event.live, event.type), ())
+    return [candidate for candidate in candidates if is_since_creation(candidate, event)]
+
+
+def is_since_creation(subscriber: Subscriber, event: Event) -> bool:
+    """Whether the event was written since the endpoint was created.
+
+    This is event_is_since in sql/migrations/0005_webhook.sql, which explains the rule. All times
+    are ISO 8601 with milliseconds, so they compare as text.
+    """
+    is_near = subscriber.created_at <= event.at <= subscriber.near_until
+    return event.id > subscriber.created_after or is_near
+
+
+async def insert_deliveries(conn: Connection, deliveries: list[tuple[Event, Subscriber]]) -> None:
+    """Writes deliveries in log order, and each of their events once."""
+    events = list({event.id: event for event, _ in deliveries}.values())
+    positions = {event.id: position for position, event in enumerate(events, 1)}
+    await conn.execute(
+        sql.delivery_insert_many,
+        [event.tenant_id for event in events],
+        [event.live for event in events],
+        [event.event_id for event in events],
+        [event.type for event in events],
+        [event.lead_id for event in events],
+        [event.version for event in events],
+        [encode_envelope(event) for event in events],
+        [event.txid for event in events],
+        [subscriber.endpoint_id for _, subscriber in deliveries],
+        [positions[event.id] for event, _ in deliveries],
+    )
+
+
+async def supersede_updates(conn: Connection, deliveries: list[tuple[Event, Subscriber]]) -> None:
+    """Finishes older lead.updated deliveries of endpoints that want the newest state only."""
+    updates = [
+        (event.tenant_id, event.live, subscriber.endpoint_id, event.lead_id, event.version)
+        for event, subscriber in deliveries
+        if subscriber.coalesces and event.type == "lead.updated"
+    ]
+    if updates:
+        columns = [list(column) for column in zip(*updates, strict=True)]
+        await make_next_due(conn, await conn.fetch(sql.delivery_supersede_many, *columns))

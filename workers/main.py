@@ -1,8 +1,4 @@
-"""The worker process: slices as arq jobs, and a watchdog that does without arq when it must.
-
-The only file that knows arq. Its traps, and why it carries slices and not events, are in
-DECISIONS.md.
-"""
+"""The worker process: runs the jobs by arq, and by a watchdog while arq or Redis is away."""
 
 import asyncio
 import os
@@ -10,196 +6,124 @@ import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from contextlib import asynccontextmanager
 
-import msgspec
 import uvloop
-from arq.connections import ArqRedis
-from arq.cron import cron
-from arq.typing import WorkerCoroutine
-from arq.worker import Worker, func
-from prometheus_client import start_http_server
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 
 import sql
-from service.db import DATABASE_AWAY, create_pool
-from service.logs import get_logger, set_up_logging
+from service.database.clock import compare_forever
+from service.database.connect import DATABASE_AWAY, Connector, Pool, create_pool
+from service.database.database_watch import DatabaseWatch
+from service.events.wake_ups import Wakeups
+from service.http.server.protocol import make_protocol
 from service.settings import Settings
-from service.wakeups import Wakeups
-from workers.roster import make_factories
-from workers.slices import SLICE_S, Runner, Workshop
+from service.telemetry.logging import get_logger
+from service.telemetry.metrics_server import MetricsPage, serving_metrics
+from workers.arq_worker import run_arq_until
+from workers.jobs import JobRunner, WorkerContext
+from workers.registry import make_factories
 
-QUEUE = "leadlog:slices"
 WATCH_S = 0.5
-SWEEP_SECONDS = set(range(0, 60, 2))
 STOP_S = 8.0
 ARQ_STOP_S = 1.0
-RESTART_S = 0.5
 log = get_logger("worker")
 
 
 def main(settings: Settings) -> int:
-    """Runs until SIGINT or SIGTERM; the exit code."""
-    set_up_logging(settings)
-    if settings.metrics_port is not None:
-        start_http_server(settings.metrics_port, settings.host)
+    """Runs until SIGINT or SIGTERM. Returns the exit code."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work_until_stopped(settings))
     return 0
 
 
 async def work_until_stopped(settings: Settings) -> None:
-    """Runs the slices until a signal asks to stop."""
+    """Runs the jobs until a signal asks to stop."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with work(settings):
-        log.info("worker.started", pid=os.getpid())
-        await stop.wait()
+    metrics = serving_metrics(MetricsPage(), settings, make_protocol)
+    async with metrics, watch_database(settings, stop) as is_usable:
+        if is_usable:
+            async with work(settings):
+                log.info("worker.started", pid=os.getpid())
+                await stop.wait()
     log.info("worker.stopped", pid=os.getpid())
 
 
 @asynccontextmanager
-async def work(settings: Settings) -> AsyncIterator[Runner]:
-    """The slices run while this is entered; leaving lets each finish its turn."""
+async def watch_database(settings: Settings, stop: asyncio.Event) -> AsyncIterator[bool]:
+    """Yields True once the database is usable, False if `stop` is set before; logs outages."""
+    watch = DatabaseWatch(settings, Connector())
+    usable = asyncio.create_task(watch.wait_until_usable())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({usable, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (usable, stopped):
+        task.cancel()
+    results = await asyncio.gather(usable, stopped, return_exceptions=True)
+    async with watch.running():
+        yield results[0] is None
+
+
+@asynccontextmanager
+async def work(settings: Settings) -> AsyncIterator[JobRunner]:
+    """Runs the jobs in the context; at its end each job finishes its current work."""
     redis = Redis.from_url(settings.require_redis_url())
     async with await create_pool(settings, "leadlog-worker", settings.db_pool_size + 4) as pool:
         wakeups = Wakeups(redis)
         owner = f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(4)}"
-        runner = Runner(Workshop(settings, pool, redis, wakeups, owner), make_factories(settings))
+        context = WorkerContext(settings, pool, redis, wakeups, owner)
+        runner = JobRunner(context, make_factories(settings))
         async with wakeups.running(listening=True):
             stopping = asyncio.Event()
             arq = asyncio.create_task(run_arq_until(stopping, settings, runner), name="arq")
             watchdog = asyncio.create_task(watch_forever(pool, runner), name="watchdog")
+            comparing = asyncio.create_task(compare_forever(context.clock, pool), name="clock")
             try:
                 yield runner
             finally:
                 await runner.stop(STOP_S)
                 stopping.set()
                 watchdog.cancel()
+                comparing.cancel()
                 await asyncio.wait([arq], timeout=ARQ_STOP_S)
                 arq.cancel()
-                await asyncio.gather(arq, watchdog, return_exceptions=True)
+                await asyncio.gather(arq, watchdog, comparing, return_exceptions=True)
     await redis.aclose()
 
 
-async def watch_forever(pool: Any, runner: Runner) -> None:
-    """Runs whatever slice nobody has run for two looks: Redis and arq may be away.
+async def watch_forever(pool: Pool, runner: JobRunner) -> None:
+    """Runs, or prolongs, each job that is due at two successive checks: Redis may be away.
 
-    One that it has run is looked at again as soon as it ends: arq may believe for a minute that a
-    process which was killed is still running it.
+    A job that the watchdog ran counts as idle as soon as its time is over: for a minute arq may
+    believe that a killed process still runs the job.
     """
     idle: set[str] = set()
     started: set[asyncio.Task[None]] = set()
     while True:
-        try:
-            live = {row["name"] for row in await pool.fetch(sql.lease_list_live)}
-        except DATABASE_AWAY:
-            live = set(runner.factories)  # no lease can be taken now anyway
-        now_idle = {
-            name for name in runner.factories if name not in live and not runner.is_running(name)
-        }
+        now_idle = {name for name in runner.factories if runner.is_due(name)}
+        if not all(runner.is_running(name) for name in now_idle):
+            leased = await _list_leased(pool, runner)
+            now_idle = {name for name in now_idle if runner.is_running(name) or name not in leased}
         for name in now_idle & idle:
             started.add(asyncio.create_task(runner.run(name, "watchdog"), name=name))
         idle = now_idle | await _wait_for_end(started)
 
 
+async def _list_leased(pool: Pool, runner: JobRunner) -> set[str]:
+    """The jobs that some process runs; all of them if the database is away."""
+    try:
+        return {row["name"] for row in await pool.fetch(sql.lease_list_live)}
+    except DATABASE_AWAY:
+        return set(runner.factories)  # without the database no lease can be acquired
+
+
 async def _wait_for_end(started: set[asyncio.Task[None]]) -> set[str]:
-    """Waits until a slice ends, WATCH_S at most; the names of those that have."""
+    """Waits until a job ends, at most WATCH_S. Returns the names of ended jobs."""
     if not started:
         await asyncio.sleep(WATCH_S)
         return set()
     ended, _ = await asyncio.wait(started, timeout=WATCH_S, return_when=asyncio.FIRST_COMPLETED)
     started -= ended
     return {task.get_name() for task in ended}
-
-
-async def run_arq_until(stopping: asyncio.Event, settings: Settings, runner: Runner) -> None:
-    """Keeps an arq worker going; a lost Redis ends it, so it is made anew until it stays."""
-    while not stopping.is_set():
-        worker = make_arq_worker(settings, runner)
-        ender = asyncio.create_task(_end_arq_when(stopping, worker))
-        try:
-            await worker.main()
-        except Exception as error:  # noqa: BLE001  # the watchdog works on meanwhile
-            log.warning("arq.failed", error=repr(error))
-            await asyncio.sleep(RESTART_S)
-        finally:
-            ender.cancel()
-            await _close_arq(worker)
-
-
-async def _end_arq_when(stopping: asyncio.Event, worker: Worker) -> None:
-    """Lets the worker return by itself, as a burst of no jobs does: a cancelled one leaks."""
-    await stopping.wait()
-    worker.max_burst_jobs = 0
-    worker.burst = True
-
-
-async def _close_arq(worker: Worker) -> None:
-    """Arq's own close stops at the first cancelled job and leaves connections open."""
-    jobs = list(worker.tasks.values())
-    worker.tasks.clear()
-    for job in jobs:
-        job.cancel()
-    await asyncio.gather(*jobs, return_exceptions=True)
-    with suppress(Exception):
-        await worker.pool.connection_pool.disconnect(inuse_connections=True)
-    with suppress(Exception):
-        await worker.pool.aclose(close_connection_pool=True)
-
-
-def make_arq_worker(settings: Settings, runner: Runner) -> Worker:
-    """An arq worker whose one function is to run a slice."""
-
-    async def run_slice(_: dict[Any, Any], name: str) -> None:
-        with suppress(TimeoutError):  # one that rests for long goes on without its job
-            async with asyncio.timeout(SLICE_S + 10):
-                await runner.run(name, "arq")
-
-    async def sweep(ctx: dict[Any, Any]) -> None:
-        await enqueue_all(ctx["redis"], runner)
-
-    async def enqueue_again(ctx: dict[Any, Any]) -> None:
-        with suppress(Exception):  # a hook that raises would end the worker
-            await enqueue_all(ctx["redis"], runner)
-
-    serializer = msgspec.msgpack.Encoder(enc_hook=str).encode
-    pool = ArqRedis(  # not arq's own, which it loses when Redis is away at the start
-        ConnectionPool.from_url(settings.require_redis_url()),
-        job_serializer=serializer,
-        job_deserializer=msgspec.msgpack.decode,
-        default_queue_name=QUEUE,
-    )
-    return Worker(
-        redis_pool=pool,
-        functions=[
-            func(
-                cast(WorkerCoroutine, run_slice),
-                name="run_slice",
-                timeout=SLICE_S + 15,
-                max_tries=10**6,
-            )
-        ],
-        cron_jobs=[cron(sweep, second=SWEEP_SECONDS, timeout=5, run_at_startup=True)],
-        queue_name=QUEUE,
-        after_job_end=enqueue_again,
-        handle_signals=False,
-        keep_result=0,
-        max_tries=10**6,
-        max_jobs=len(runner.factories) + 4,
-        poll_delay=0.05,
-        health_check_interval=5,
-        job_serializer=serializer,
-        job_deserializer=msgspec.msgpack.decode,
-        log_results=False,
-    )
-
-
-async def enqueue_all(redis: ArqRedis, runner: Runner) -> None:
-    """Offers every slice that is not running here; the fixed job id keeps it to one offer."""
-    for name in runner.factories:
-        if not runner.is_running(name):
-            await redis.enqueue_job("run_slice", name, _job_id=f"slice:{name}", _queue_name=QUEUE)

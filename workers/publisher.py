@@ -1,176 +1,213 @@
-"""Copies the log to the CRM streams: every event once, in the order of the log.
+"""Copies the event log to the CRM streams: every event once, in the order of the log.
 
-Entries are appended first and the cursor moves after, so a crash in between means appending again,
-which does nothing. Each shard has a place of its own: one that is built anew, or waits until its
-stream has been read, does not hold up the others.
+Entries are appended first and the cursor is stored afterwards. A crash in between repeats the
+append, which has no effect. Each shard has its own cursor: a shard whose stream is rebuilt or full
+does not delay the others.
 """
 
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import takewhile
 
-import sql
-from service.log import Cursor, CursorTooOldError, Window, read_windows
-from service.logs import get_logger
-from service.metrics import EVENTS_READ, STREAM_ENTRIES, WINDOW_LAG_SECONDS
-from service.wakeups import Topic
-from workers.slices import Workshop
-from workers.streams.keeper import Keeper
-from workers.streams.ledger import Ledger
-from workers.streams.places import ZERO, EntryId, StreamName
-from workers.streams.redis_streams import Batch, Entry, Outcome, RedisStreams
+from msgspec.structs import replace
 
-LIMIT = 2000
-"""Events in one turn of the shards that stand together. They are one script per stream, which
-nothing else in Redis can interrupt."""
-MAX_WINDOWS = 64
-TEND_EVERY_S = 0.4
+import sql
+from service.database.connect import DATABASE_AWAY
+from service.events.event_log import Cursor, CursorTooOldError, Window
+from service.events.wake_ups import Topic
+from service.telemetry.logging import get_logger
+from service.telemetry.metrics import EVENTS_READ, STREAM_ENTRIES, WINDOW_LAG_SECONDS
+from workers.jobs import CursorMovedError, WorkerContext
+from workers.streams.positions import ZERO, EntryId, StreamName, to_cursor
+from workers.streams.redis_streams import Batch, Entry, Outcome, RedisStreams
+from workers.streams.stream_maintenance import StreamMaintenance
+from workers.streams.stream_state import StreamState
+
+MAX_BATCH_BYTES = 1024 * 1024
+"""Bytes per stream and turn. A stream may exceed its bound in bytes by this much."""
+MAINTENANCE_EVERY_S = 1.0
+"""Also how often cursors are stored. After a crash entries are appended again, without effect."""
 log = get_logger("publisher")
 
 
 class Publisher:
-    """See DECISIONS.md on the streams."""
+    """The job that writes the CRM streams. See DECISIONS.md on the streams."""
 
-    name = "publisher/0"
+    name = "publisher"
     topics: tuple[Topic, ...] = ("tick",)
-    idle_s = 0.2
-    has_all = False
+    idle_s = MAINTENANCE_EVERY_S
 
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
-        self._sink = RedisStreams(shop.redis, shop.settings.stream_max_entries)
-        self._ledger = Ledger(shop.pool, self.name)
-        patience_s = shop.settings.stream_group_patience_s
-        self._keeper = Keeper(shop.pool, self._sink, self._ledger, patience_s)
-        self._loaded = False
-        self._tend_at = 0.0
-        self._windows = 1
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
+        settings = context.settings
+        self._sink = RedisStreams(
+            context.redis, settings.stream_max_entries, settings.stream_max_bytes
+        )
+        self._state = StreamState(context.pool, self.name)
+        self._maintenance = StreamMaintenance(
+            context.pool, self._sink, self._state, settings.stream_group_patience_s
+        )
+        self._is_loaded = False
+        self._maintain_at = 0.0
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all that was in the log at the last query is published."""
+        windows = self._context.windows
+        return all(windows.is_end(shard.cursor) for shard in self._state.shards.values())
 
     async def once(self) -> int:
-        """One turn of every shard; how many events were appended, and one for each that moved."""
+        """Publishes one turn of every shard.
+
+        Returns 0 if no cursor moved; a larger number means that there may be more to do.
+        """
         try:
-            if not self._loaded:
-                await self._ledger.load()
-                self._loaded = True
-            if time.monotonic() >= self._tend_at:
-                await self._keeper.tend()
-                self._tend_at = time.monotonic() + TEND_EVERY_S
+            if not self._is_loaded:
+                await self._state.load()
+                self._is_loaded = True
+            if time.monotonic() >= self._maintain_at:
+                await self._maintenance.maintain()
+                self._maintain_at = time.monotonic() + MAINTENANCE_EVERY_S
             return sum([await self._publish(*group) for group in self._group_shards()])
         except BaseException:
-            self._loaded = False  # look again where everything stands
+            self._is_loaded = False  # the state in memory may be wrong: load it again
             raise
 
     async def close(self) -> None:
-        """Nothing is left running."""
+        """Stores the cursor; if it cannot, the next run appends the same entries without effect."""
+        if self._is_loaded:
+            with suppress(CursorMovedError, *DATABASE_AWAY):
+                await self._state.store()
 
     def _group_shards(self) -> list[tuple[Cursor, list[int]]]:
-        """The shards that may go on, by where they stand; those behind come first."""
+        """The shards that are not full, grouped by cursor, the oldest cursor first."""
         groups: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-        for shard, place in self._ledger.places.items():
-            if not place.full:
-                groups[place.cursor.tick, place.cursor.event_id].append(shard)
+        for number, shard in self._state.shards.items():
+            if not shard.is_full:
+                groups[shard.cursor.tick, shard.cursor.event_id].append(number)
         return [(Cursor(*cursor), shards) for cursor, shards in sorted(groups.items())]
 
     async def _publish(self, cursor: Cursor, shards: list[int]) -> int:
         try:
             windows = await self._read(cursor, shards)
         except CursorTooOldError as error:
-            return await self._pass_over(shards, error)
+            return await self._skip_dropped_events(shards, error)
         if not windows:
             return 0
         await self._enter_generation(windows[0].generation, shards)
         batches = self._make_batches(windows)
         outcomes = await self._sink.append(batches) if batches else []
         newest_tick = await self._find_newest_tick(outcomes, windows[-1].tick)
-        held = self._settle(batches, outcomes, newest_tick)
+        stops = self._apply_outcomes(batches, outcomes, newest_tick)
         for shard in shards:
-            if shard not in held:
-                self._ledger.places[shard].cursor = windows[-1].after
-        await self._ledger.store()
+            if (after := stops.get(shard, windows[-1].after)) is not None:
+                self._state.shards[shard].cursor = after
         appended = sum(outcome.appended for outcome in outcomes)
         self._report(windows[-1], appended)
-        return 0 if held.issuperset(shards) else 1 + appended
+        return 0 if all(stops.get(shard, cursor) is None for shard in shards) else 1 + appended
 
     async def _read(self, cursor: Cursor, shards: list[int]) -> list[Window]:
-        """The next windows, all of one generation; many at once when there are many small ones."""
-        async with self._shop.pool.acquire() as conn:
-            windows = await read_windows(conn, cursor, shards, LIMIT, self._windows)
-        if sum(len(window.events) for window in windows) >= LIMIT:
-            self._windows = 1
-        elif len(windows) == self._windows:
-            self._windows = min(self._windows * 2, MAX_WINDOWS)
+        """Reads the next windows of some shards, all of one generation."""
+        windows = await self._context.windows.read(cursor)
         generation = windows[0].generation if windows else 0
-        return list(takewhile(lambda window: window.generation == generation, windows))
+        return [
+            replace(window, events=[event for event in window.events if event.shard in shards])
+            for window in takewhile(lambda window: window.generation == generation, windows)
+        ]
 
-    async def _pass_over(self, shards: list[int], error: CursorTooOldError) -> int:
-        """What retention has dropped cannot be told any more; connectors see it by the versions."""
-        oldest: int = await self._shop.pool.fetchval(sql.tick_get_oldest)
+    async def _skip_dropped_events(self, shards: list[int], error: CursorTooOldError) -> int:
+        """Moves shards past events that retention has dropped.
+
+        Connectors detect the gap by the versions of the leads.
+        """
+        oldest: int = await self._context.pool.fetchval(sql.tick_get_oldest)
         log.error("events.missed", shards=shards, oldest_tick=oldest, error=str(error))
-        for shard in shards:
-            place = self._ledger.places[shard]
-            place.cursor, place.prev = Cursor(oldest), ZERO
+        for number in shards:
+            shard = self._state.shards[number]
+            shard.cursor, shard.previous = Cursor(oldest), ZERO
         return len(shards)
 
     async def _enter_generation(self, generation: int, shards: list[int]) -> None:
-        """The first entries of a generation go to a new stream, which the groups are to find."""
-        for shard in shards:
-            place = self._ledger.places[shard]
-            if place.generation == generation:
+        """Starts the streams of a new generation, with the groups of the previous streams."""
+        for number in shards:
+            shard = self._state.shards[number]
+            if shard.generation == generation:
                 continue
-            stream = StreamName(shard, generation)
-            for name, group in self._ledger.known_in(shard).items():
-                if not group.parked:
-                    await self._sink.make_group(stream, name, ZERO)
-            self._ledger.newest.setdefault(stream, ZERO)
-            place.generation, place.prev = generation, ZERO
+            stream = StreamName(number, generation)
+            for name, group in self._state.find_groups(number).items():
+                if not group.is_detached:
+                    await self._sink.create_group(stream, name, ZERO)
+            self._state.newest.setdefault(stream, ZERO)
+            shard.generation, shard.previous = generation, ZERO
 
     def _make_batches(self, windows: Sequence[Window]) -> list[Batch]:
         generation = windows[0].generation
-        entries: defaultdict[int, list[Entry]] = defaultdict(list)
+        by_shard: defaultdict[int, list[Entry]] = defaultdict(list)
         for window in windows:
             for event in window.events:
-                before = entries[event.shard]
-                prev = before[-1].id if before else self._ledger.places[event.shard].prev
-                before.append(Entry(EntryId(window.tick, event.id), prev, event))
+                entries = by_shard[event.shard]
+                previous = entries[-1].id if entries else self._state.shards[event.shard].previous
+                entries.append(
+                    Entry(EntryId(window.tick, event.id), previous, event, window.cut_at)
+                )
+        streams = {StreamName(shard, generation): entries for shard, entries in by_shard.items()}
         return [
-            Batch(
-                StreamName(shard, generation),
-                self._ledger.newest[StreamName(shard, generation)],
-                found,
-            )
-            for shard, found in entries.items()
+            cut_batch(Batch(stream, self._state.newest[stream], entries))
+            for stream, entries in streams.items()
         ]
 
     async def _find_newest_tick(self, outcomes: Sequence[Outcome], read: int) -> int:
-        """A stream may be ahead of this process, if another overtook it, but not of the log."""
+        """The newest tick of the log: queried only if a stream is ahead of this process.
+
+        Another publisher may have overtaken this one, but no valid stream is ahead of the log.
+        """
         if any(outcome.newest.tick > read for outcome in outcomes):
-            newest: int = await self._shop.pool.fetchval(sql.ticker_get_tick)
+            newest: int = await self._context.pool.fetchval(sql.tick_get_newest)
             return newest
         return read
 
-    def _settle(
+    def _apply_outcomes(
         self, batches: Sequence[Batch], outcomes: Sequence[Outcome], newest_tick: int
-    ) -> set[int]:
-        """Notes what is appended; the shards that may not go on."""
-        held: set[int] = set()
+    ) -> dict[int, Cursor | None]:
+        """Records the appended entries.
+
+        Returns the shards that stop before the end of the windows, with their cursors; None for a
+        shard that does not move.
+        """
+        stops: dict[int, Cursor | None] = {}
         for batch, outcome in zip(batches, outcomes, strict=True):
-            shard, last = batch.stream.shard, batch.entries[-1].id
+            number, last = batch.stream.shard, batch.entries[-1].id
             if outcome.status == "ok" and outcome.newest.tick <= newest_tick:
-                self._ledger.newest[batch.stream] = max(last, batch.expected)
-                self._ledger.places[shard].prev = last
+                self._state.newest[batch.stream] = max(last, batch.expected)
+                self._state.shards[number].previous = last
+                if batch.is_cut:
+                    stops[number] = to_cursor(last)
                 continue
-            held.add(shard)
+            stops[number] = None
             if outcome.status == "full":
-                self._ledger.places[shard].full = True
-            else:  # lost, or written to by somebody else
-                self._tend_at = 0.0
-        return held
+                self._state.shards[number].is_full = True
+            else:  # lost, or written by another program
+                self._maintain_at = 0.0
+        return stops
 
     def _report(self, window: Window, appended: int) -> None:
         if appended:
             STREAM_ENTRIES.inc(appended)
             EVENTS_READ.labels(self.name).inc(appended)
             WINDOW_LAG_SECONDS.labels(self.name).observe(window.age_s)
-        log.debug("window.published", reader=self.name, tick=window.tick, events=appended,
-                  age_s=round(window.age_s, 3))  # fmt: skip
+        age_s = round(window.age_s, 3)
+        log.debug(
+            "window.published", reader=self.name, tick=window.tick, events=appended, age_s=age_s
+        )
+
+
+def cut_batch(batch: Batch) -> Batch:
+    """Shortens a batch to MAX_BATCH_BYTES, but to no less than one entry."""
+    size = 0
+    for count, entry in enumerate(batch.entries):
+        size += entry.size
+        if size > MAX_BATCH_BYTES and count:
+            return replace(batch, entries=batch.entries[:count], is_cut=True)
+    return batch

@@ -1,66 +1,81 @@
-"""Counts without end whether every event became its deliveries, and says so if not."""
+"""Checks continuously whether every event became its deliveries, and reports differences."""
 
 import sql
-from service.db import Connection
-from service.logs import get_logger
-from service.wakeups import Topic
-from service.webhooks.reconciling import TICKS, Reckoning, find_end, find_place, reckon
-from workers.slices import Workshop
+from service.database.connect import Connection
+from service.telemetry.logging import get_logger
+from service.webhooks.reconciliation import (
+    TICKS,
+    Reconciliation,
+    find_end,
+    find_start_tick,
+    reconcile,
+)
+from workers.jobs import Job, WorkerContext
 
 EVERY_S = 300.0
-"""Or as soon as there is a whole piece of the log to count."""
+"""The time between reconciliations, unless the log has grown by TICKS ticks before."""
 log = get_logger("reconciler")
 
 
-class Reconciler:
-    """One piece of the log a turn, from where the last one ended; see reconciling.py."""
+class Reconciler(Job):
+    """Reconciles one range of the log at a time; see service/webhooks/reconciliation.py."""
 
     name = "reconciler"
-    topics: tuple[Topic, ...] = ()
     idle_s = 5.0
-    has_all = False
 
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
         self._has_warned = False
 
     async def once(self) -> int:
-        """How many pieces it counted: one, or none if none is due."""
-        async with self._shop.pool.acquire() as conn:
-            place = await find_place(conn, self._shop.settings)
-            piece = await conn.fetchrow(sql.reconciliation_find_next, place, TICKS)
+        """Reconciles the next range. Returns 1, or 0 if none was due."""
+        async with self._context.pool.acquire() as conn:
+            start = await find_start_tick(conn, self._context.settings)
+            next_range = await conn.fetchrow(sql.reconciliation_find_next, start, TICKS)
             is_due = await conn.fetchval(sql.reconciliation_is_due, EVERY_S)
-            if is_due and piece is None:
-                await self._warn_if_late(conn, place)
-            if piece is None or not (is_due or piece["tick"] >= place + TICKS):
+            if is_due and next_range is None:
+                await self._warn_if_late(conn, start)
+            if next_range is None or not (is_due or next_range["tick"] >= start + TICKS):
                 return 0
-            found = await reckon(conn, place)
+            found = await reconcile(conn, start)
             if found is None:
                 return 0
-            await conn.execute(
-                sql.reconciliation_note, place, found.tick, found.since, found.upto, found.expected,
-                sum(one.missing for one in found.counts), sum(one.doubled for one in found.counts),
-                sum(one.stray for one in found.counts),
-            )  # fmt: skip
+            await _store(conn, start, found)
         report(found)
         return 1
 
-    async def close(self) -> None:
-        """Nothing is left running."""
-
-    async def _warn_if_late(self, conn: Connection, place: int) -> None:
-        end = await find_end(conn, place)
+    async def _warn_if_late(self, conn: Connection, start: int) -> None:
+        end = await find_end(conn, start)
         if end.is_late and not self._has_warned:
             log.warning("deliveries.unproven", beyond=end.upto.isoformat())
             self._has_warned = True
 
 
-def report(found: Reckoning) -> None:
-    """Tells what was counted, and names each endpoint of which something is amiss."""
-    for one in found.differences:
+def report(found: Reconciliation) -> None:
+    """Logs the result, and an error for each endpoint with a difference."""
+    for difference in found.differences:
         log.error(
-            "deliveries.differ", tenant_id=one.tenant_id, live=one.live,
-            endpoint_id=one.endpoint_id, expected=one.expected, missing=one.missing,
-            doubled=one.doubled, stray=one.stray,
-        )  # fmt: skip
+            "deliveries.differ",
+            tenant_id=difference.tenant_id,
+            live=difference.live,
+            endpoint_id=difference.endpoint_id,
+            expected=difference.expected,
+            missing=difference.missing,
+            doubled=difference.doubled,
+            stray=difference.stray,
+        )
     log.info("deliveries.reconciled", upto=found.upto.isoformat(), expected=found.expected)
+
+
+async def _store(conn: Connection, start: int, found: Reconciliation) -> None:
+    await conn.execute(
+        sql.reconciliation_save,
+        start,
+        found.tick,
+        found.since,
+        found.upto,
+        found.expected,
+        sum(count.missing for count in found.counts),
+        sum(count.doubled for count in found.counts),
+        sum(count.stray for count in found.counts),
+    )

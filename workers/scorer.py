@@ -1,8 +1,8 @@
-"""Keeps scores true: after events that concern a lead, and when time alone makes a score stale.
+"""Keeps scores up to date: after events of a lead, and when a score becomes stale with time.
 
-Level-triggered: an event only says that its lead is dirty. What counts is the lead as it is now, so
-the order and number of events do not matter and bursts coalesce. The scorer's own events make no
-lead dirty, so that a score never causes a rescoring.
+An event only marks its lead as dirty, and the lead is scored in its current state. Hence the
+order and number of events do not matter, and bursts coalesce. The scorer's own events mark no
+lead, so that a score never causes another scoring.
 """
 
 import asyncio
@@ -14,21 +14,21 @@ import msgspec
 from asyncpg import Record
 
 import sql
-from service.db import Connection
+from service.database.connect import Pool
+from service.events.event_log import Event
 from service.ids import make_id
 from service.leads.scores import encode_factors
-from service.log import Event
-from service.logs import get_logger
-from service.metrics import LEADS_SCORED, SLICE_FAILURES
-from service.wakeups import Topic
-from workers.reader import Reader
-from workers.scoring.score import BUILTIN_RULES, Facts, Rules, Score, score_lead
-from workers.slices import Workshop
+from service.telemetry.logging import get_logger
+from service.telemetry.metrics import JOB_FAILURES, LEADS_SCORED
+from workers.jobs import Job, WorkerContext
+from workers.reader import Move, Reader, check_moved
+from workers.scoring.rules import BUILTIN_RULES, Rules
+from workers.scoring.score import Facts, Score, score_lead
 
 ACTOR = "scorer"
-"""Who the events that sql/score.sql makes say it was."""
-BREATH = 50
-"""Scoring computes: after so many leads the other slices of the process get their turn."""
+"""The actor of the events that sql/score.sql appends."""
+LEADS_PER_SLICE = 50
+"""Scoring blocks the event loop; after this number of leads other tasks may run."""
 SWEEP_S = 30.0
 SWEEP_LIMIT = 1000
 log = get_logger("scorer")
@@ -39,94 +39,106 @@ Scoring: TypeAlias = Callable[[Facts, Rules, datetime], Score]
 
 
 class Rescored(msgspec.Struct, frozen=True):
-    """How many leads were written, and how many of them got another score."""
+    """The number of leads written, and the number whose score changed."""
 
     written: int = 0
     changed: int = 0
 
 
 class Scorer(Reader):
-    """Rescores the leads that events of others are about."""
+    """Scores the leads of events that other actors caused."""
 
-    def __init__(self, shop: Workshop, name: str, scoring: Scoring = score_lead) -> None:
-        super().__init__(shop, name)
+    name = "scorer"
+
+    def __init__(self, context: WorkerContext, scoring: Scoring = score_lead) -> None:
+        super().__init__(context)
         self._scoring = scoring
-        self._rescored = Rescored()
 
-    async def apply(self, conn: Connection, events: list[Event]) -> None:
-        """Writes the scores in the transaction that moves the cursor."""
-        self._rescored = Rescored()
-        self._rescored = await rescore_leads(conn, find_dirty_leads(events), self._scoring)
+    async def apply(self, events: list[Event], move: Move) -> bool:
+        """Writes the scores of the leads that have changed."""
+        scores = await compute_scores(self.context.pool, find_dirty_leads(events), self._scoring)
+        if not scores:
+            return False
+        rescored = await write_scores(self.context.pool, scores, move)
+        report_rescored(self.context, self.name, rescored)
+        return True
 
-    async def after_commit(self, _: list[Event]) -> None:
-        """Wakes the ticker if there are new events."""
-        report_rescored(self.shop, self.name, self._rescored)
 
-
-class Rescorer:
-    """A slice that rescores the leads whose score time alone has made stale."""
+class Rescorer(Job):
+    """Scores the leads whose score has become stale with time."""
 
     name = "rescorer"
-    topics: tuple[Topic, ...] = ()
     idle_s = SWEEP_S
-    has_all = False
 
-    def __init__(self, shop: Workshop) -> None:
-        self._shop = shop
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
 
     async def once(self) -> int:
-        """Rescores at most SWEEP_LIMIT leads; how many were written."""
-        async with self._shop.pool.acquire() as conn:
-            stale = await conn.fetch(sql.score_list_stale, SWEEP_LIMIT)
-            rescored = await rescore_leads(conn, [_to_key(row) for row in stale])
-        report_rescored(self._shop, self.name, rescored)
+        """Scores at most SWEEP_LIMIT leads. Returns the number written."""
+        pool = self._context.pool
+        stale = await pool.fetch(sql.score_list_stale, SWEEP_LIMIT)
+        rescored = await rescore_leads(pool, [_to_key(row) for row in stale])
+        report_rescored(self._context, self.name, rescored)
         return rescored.written
-
-    async def close(self) -> None:
-        """Nothing is left running."""
 
 
 def find_dirty_leads(events: list[Event]) -> list[LeadKey]:
-    """The leads that somebody other than the scorer has touched, each once, in key order."""
+    """The leads that another actor than the scorer has changed, each once, in key order."""
     return sorted(
         {(event.tenant_id, event.live, event.lead_id) for event in events if event.actor != ACTOR}
     )
 
 
 async def rescore_leads(
-    conn: Connection, leads: Sequence[LeadKey], scoring: Scoring = score_lead
+    pool: Pool, leads: Sequence[LeadKey], scoring: Scoring = score_lead
 ) -> Rescored:
-    """Scores these leads as they are now; writes those whose score or its reasons are others.
+    """Scores leads as they are now; writes those whose score or factors differ."""
+    scores = await compute_scores(pool, leads, scoring)
+    return await write_scores(pool, scores) if scores else Rescored()
 
-    A lead that is gone, or changes meanwhile (it then has a newer event), is left alone.
-    """
+
+async def compute_scores(
+    pool: Pool, leads: Sequence[LeadKey], scoring: Scoring = score_lead
+) -> list[dict[str, Any]]:
+    """The input of score_write_many: the leads, as they are now, whose score or factors differ."""
     if not leads:
-        return Rescored()
+        return []
     tenants, lives, ids = zip(*leads, strict=True)
     scores: list[dict[str, Any]] = []
-    for number, row in enumerate(await conn.fetch(sql.score_read_many, tenants, lives, ids), 1):
+    for number, row in enumerate(await pool.fetch(sql.score_read_many, tenants, lives, ids), 1):
         scores += rescore_lead(row, scoring)
-        if number % BREATH == 0:
+        if number % LEADS_PER_SLICE == 0:
             await asyncio.sleep(0)
-    if not scores:
-        return Rescored()
-    written = await conn.fetch(sql.score_write_many, msgspec.json.encode(scores).decode())
-    return Rescored(len(written), sum(row["differs"] for row in written))
+    return scores
+
+
+async def write_scores(
+    pool: Pool, scores: list[dict[str, Any]], move: Move | None = None
+) -> Rescored:
+    """Stores scores and makes the move of the cursor, both or neither. Raises CursorMovedError.
+
+    Skips a lead that was deleted or changed meanwhile: it then has a newer event.
+    """
+    arguments = move.arguments if move else (None,) * 5
+    text = msgspec.json.encode(scores).decode()
+    row = await pool.fetchrow(sql.score_write_many, *arguments, text)
+    check_moved(row)
+    return Rescored(row["written"], row["changed"])
 
 
 def rescore_lead(row: Record, scoring: Scoring) -> list[dict[str, Any]]:
-    """What score_write_many needs for one lead; nothing if its score stands as it is."""
+    """The input of score_write_many for one lead; empty if its score stays the same."""
     rules = BUILTIN_RULES
     try:
         score = scoring(_to_facts(row), rules, row["now"])
     except Exception as error:
-        # One lead that the rules cannot bear must not hold up all who come after it.
-        SLICE_FAILURES.labels("scorer").inc()
+        # One lead that the rules cannot score must not block all later ones.
+        JOB_FAILURES.labels("scorer").inc()
         log.exception("lead.unscorable", lead=row["id"], exc_info=error)
         return []
     factors = encode_factors(score.factors)
     new = (score.score, factors, rules.version, score.stale_at)
-    if new == (row["score"], row["score_factors"], row["score_rules"], row["score_stale_at"]):
+    if new == (row["score"], row["factors"], row["rules"], row["stale_at"]):
         return []
     return [
         {
@@ -135,7 +147,7 @@ def rescore_lead(row: Record, scoring: Scoring) -> list[dict[str, Any]]:
             "id": row["id"],
             "version": row["version"],
             "score": score.score,
-            "factors": msgspec.Raw(factors.encode()),
+            "factors": factors,
             "rules": rules.version,
             "stale_at": score.stale_at,
             "event_id": make_id("evt"),
@@ -143,13 +155,13 @@ def rescore_lead(row: Record, scoring: Scoring) -> list[dict[str, Any]]:
     ]
 
 
-def report_rescored(shop: Workshop, by: str, rescored: Rescored) -> None:
-    """Says what was done, and wakes the ticker if there are new events."""
+def report_rescored(context: WorkerContext, by: str, rescored: Rescored) -> None:
+    """Counts and logs the result, and wakes the ticker if there are new events."""
     if rescored.written:
         LEADS_SCORED.inc(rescored.written)
         log.info("leads.scored", by=by, written=rescored.written, changed=rescored.changed)
     if rescored.changed:
-        shop.wakeups.notify("event")
+        context.wakeups.notify("event")
 
 
 def _to_key(row: Record) -> LeadKey:
@@ -174,7 +186,7 @@ def _to_facts(row: Record) -> Facts:
 
 
 def _decode_fields(text: str) -> dict[str, Any]:
-    """custom_fields; PostgreSQL's json takes what no number can hold, and that tells no score."""
+    """Custom fields; empty if they hold a number that PostgreSQL accepts and Python does not."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

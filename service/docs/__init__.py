@@ -1,1 +1,1 @@
-"""What the API says of itself: /openapi.json and /docs."""
+"""The description of the API: /openapi.json and /docs."""

@@ -1,19 +1,19 @@
-"""One example of each body and reply, for the API's description; each is valid, by test."""
+"""One example of each body, for the API's description; a test proves that each is valid."""
 
 from typing import Any
 
-from service.events import EventPage
+from service.access.api_keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.events.feed import EventPage
 from service.handlers.health import Health
-from service.keys import KeyList, KeyRequest, KeyRotation, NewKey
+from service.leads.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.leads.scores import LeadScore
-from service.leads.search_query import SearchPage
-from service.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
-from service.webhooks.changes import EndpointPatch, RotatedSecret
+from service.leads.search.query import SearchPage
 from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted
+from service.webhooks.endpoint_update import EndpointPatch, RotatedSecret
 from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 from service.webhooks.replays import Replay, ReplayList, ReplayRequest
 
-_KNOWN = {
+_LEAD = {
     "id": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",
     "email": "ines.duarte@nordvik.example.com",
     "name": "Inês Duarte",
@@ -26,7 +26,7 @@ _KNOWN = {
     "tags": ["nordics", "pilot"],
     "customFields": {"fleetSize": 140, "budget": "40k EUR", "integrations": ["ERP", "TMS"]},
 }
-_TALKED = {"conversationCount": 2, "lastIntent": "pricing", "assignedTo": "user_marta"}
+_LEAD_CONTACT = {"conversationCount": 2, "lastIntent": "pricing", "assignedTo": "user_marta"}
 _TIMES = {
     "firstSeenAt": "2026-09-03T07:20:11.402Z",
     "lastActiveAt": "2026-10-14T13:05:48.917Z",
@@ -119,7 +119,7 @@ _EVENT = {
     "apiVersion": "2026-01-15",
     "createdAt": "2026-10-14T13:05:48.917Z",
     "data": {
-        "lead": _KNOWN | _TIMES,
+        "lead": _LEAD | _TIMES,
         "version": 4,
         "changes": {"status": {"from": "new", "to": "contacted"}},
         "actor": "key_01K8Z7N5B7D9F1H3K5M7P9R1T3",
@@ -129,7 +129,7 @@ _EVENT = {
 _PAGINATION = {"page": 1, "limit": 25, "total": 1, "totalPages": 1, "hasMore": False}
 
 EXAMPLES: dict[Any, Any] = {
-    LeadPage: {"data": [_KNOWN | _TIMES], "pagination": _PAGINATION},
+    LeadPage: {"data": [_LEAD | _TIMES], "pagination": _PAGINATION},
     SearchPage: {
         "data": [
             {
@@ -163,9 +163,9 @@ EXAMPLES: dict[Any, Any] = {
         "tags": ["nordics", "pilot"],
         "customFields": {"budget": "40k EUR", "fleetSize": None},
     },
-    Lead: _KNOWN | _TIMES,
-    LeadDetail: _KNOWN
-    | _TALKED
+    Lead: _LEAD | _TIMES,
+    LeadDetail: _LEAD
+    | _LEAD_CONTACT
     | _TIMES
     | {
         "conversationSummary": "Wants a pilot with ten lorries before the winter season.",
@@ -212,5 +212,16 @@ EXAMPLES: dict[Any, Any] = {
             _make_factor("customFields.budget", "40k EUR", 15, "budget of about 40,000"),
         ],
     },
-    Health: {"status": "ok", "checks": {"database": "ok", "migrations": "ok", "readers": "ok"}},
+    Health: {
+        "status": "ok",
+        "checks": dict.fromkeys(("database", "migrations", "redis", "workers", "readers"), "ok"),
+    },
 }
+
+
+def make_content(body_type: Any) -> dict[str, Any]:
+    """Make the `content` of a body in OpenAPI, with its example."""
+    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{body_type.__name__}"}}
+    if body_type in EXAMPLES:
+        content["example"] = EXAMPLES[body_type]
+    return {"application/json": content}

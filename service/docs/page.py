@@ -1,7 +1,7 @@
-"""/docs: the OpenAPI document as one HTML page, made once at start.
+"""/docs: the OpenAPI document as one HTML page, rendered once at the start.
 
-No script, no font, no image, nothing from elsewhere: it reads the same offline, and its policy
-forbids all the rest. (Swagger UI as packaged for Python renders OpenAPI 3.0 only.)
+The page has no script, font or image and loads nothing from other hosts; its
+Content-Security-Policy forbids all of these. (Swagger UI packaged for Python renders OpenAPI 3.0.)
 """
 
 import base64
@@ -15,16 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from service.docs.schema_words import describe_schema
+from service.http.responses import StaticPage
 
 Json = dict[str, Any]
 STYLE = (Path(__file__).parent / "docs.css").read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Page:
-    html: bytes
-    policy: str
-    """The value of Content-Security-Policy that the page needs and no more."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +36,8 @@ class _Entry:
         return str(self.operation["tags"][0])
 
 
-def render_page(document: Json) -> Page:
-    """The page of a document that `service.docs.openapi` made."""
+def render_page(document: Json) -> StaticPage:
+    """The page of a document that `service.docs.openapi` has made."""
     entries = [
         _Entry(method.upper(), path, operation)
         for path, item in document["paths"].items()
@@ -62,7 +56,7 @@ def render_page(document: Json) -> Page:
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'"
     )
-    return Page(html.encode(), policy)
+    return StaticPage(html.encode(), policy)
 
 
 def _render_nav(document: Json, entries: list[_Entry]) -> Iterator[str]:
@@ -95,8 +89,8 @@ def _render_main(document: Json, entries: list[_Entry]) -> Iterator[str]:
 
 
 def _render_errors(document: Json) -> Iterator[str]:
-    yield '<section id="errors"><h2>Errors</h2><p>An error is answered in one shape, and '
-    yield "<code>X-Request-Id</code> names the exchange in the logs.</p>"
+    yield '<section id="errors"><h2>Errors</h2><p>All errors have one format, and '
+    yield "<code>X-Request-Id</code> is the id of the request in the logs.</p>"
     responses = document["components"]["responses"]
     samples = [
         response["content"]["application/json"]["example"] for response in responses.values()
@@ -125,7 +119,7 @@ def _render_operation(document: Json, entry: _Entry) -> Iterator[str]:
 def _render_parameters(parameters: list[Json]) -> Iterator[str]:
     if not parameters:
         return
-    yield "<h4>Parameters</h4><table><tr><th>Name<th>In<th>What it takes</tr>"
+    yield "<h4>Parameters</h4><table><tr><th>Name<th>In<th>Value</tr>"
     for each in parameters:
         suffix = "[key]" if each.get("style") == "deepObject" else ""
         words = describe_schema(each["schema"]) + (", required" if each["required"] else "")
@@ -138,7 +132,7 @@ def _render_parameters(parameters: list[Json]) -> Iterator[str]:
 def _render_body(document: Json, content: Json) -> Iterator[str]:
     schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
     yield "<h4>Body</h4>" + _prose(schema.get("description", ""))
-    yield "<table><tr><th>Field<th>What it takes</tr>"
+    yield "<table><tr><th>Field<th>Value</tr>"
     for name, part in schema.get("properties", {}).items():
         words = describe_schema(part) + (", required" if name in schema.get("required", ()) else "")
         yield f"<tr><td><code>{escape(name)}</code><td>{escape(words)}</tr>"
@@ -146,7 +140,7 @@ def _render_body(document: Json, content: Json) -> Iterator[str]:
 
 
 def _render_responses(document: Json, responses: Json) -> Iterator[str]:
-    yield "<h4>Answers</h4>"
+    yield "<h4>Responses</h4>"
     for status, response in responses.items():
         shown = response
         if "$ref" in response:
@@ -154,7 +148,7 @@ def _render_responses(document: Json, responses: Json) -> Iterator[str]:
         head = f"<b>{status}</b> {_inline(shown['description'])}"
         sample = shown.get("content", {}).get("application/json", {}).get("example")
         if sample is None:
-            yield f'<p class="answer">{head}</p>'
+            yield f'<p class="response">{head}</p>'
         else:
             is_open = " open" if status.startswith("2") else ""
             yield f"<details{is_open}><summary>{head}</summary>{_sample(sample)}</details>"
@@ -190,7 +184,7 @@ def _inline(text: str) -> str:
 
 
 def _alternate(parts: Iterable[str]) -> Iterator[str]:
-    """Every second part stood between backticks."""
+    """Mark every second part as code, because it was between backticks."""
     for index, part in enumerate(parts):
         yield f"<code>{part}</code>" if index % 2 else part
 

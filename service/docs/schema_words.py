@@ -1,4 +1,4 @@
-"""A JSON schema in a few words, for people: `string, 1 to 254 characters`."""
+"""Describes a JSON schema in a few words: `string, 1 to 254 characters`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ _PLAIN = {"date-time": "ISO 8601 date or time", "email": "e-mail address"}
 
 
 def describe_schema(schema: Json) -> str:
-    """Type, choices, bounds and default."""
+    """The type, choices, bounds and default in words."""
     if "anyOf" in schema:
         words = " or ".join(describe_schema(choice) for choice in schema["anyOf"])
     elif "$ref" in schema:

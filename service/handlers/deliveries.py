@@ -1,10 +1,8 @@
-"""/v1/webhooks/{id}/deliveries and /test: what an endpoint got, gets, and gets again."""
-
-from starlette.responses import Response
+"""/v1/webhooks/{id}/deliveries and /test: lists, shows, resends and tests deliveries."""
 
 from service.errors import Conflict, NotFound
-from service.http.call import Call
-from service.http.replies import reply
+from service.http.request import Request
+from service.http.responses import Response, reply
 from service.webhooks.deliveries import (
     DeliveryQuery,
     DeliveryStarted,
@@ -17,51 +15,51 @@ from service.webhooks.deliveries import (
 from service.webhooks.endpoints import get_endpoint
 
 
-async def list_webhook_deliveries(call: Call) -> Response:
+async def list_webhook_deliveries(request: Request) -> Response:
     """GET: a page of deliveries, newest first."""
-    query, whose = call.query(DeliveryQuery), call.whose
-    async with call.connection() as conn:
-        await get_endpoint(conn, *whose)
-        return reply(await list_deliveries(conn, *whose, query))
+    query, owner_and_id = request.query(DeliveryQuery), request.owner_and_id
+    async with request.connection() as conn:
+        await get_endpoint(conn, *owner_and_id)
+        return reply(await list_deliveries(conn, *owner_and_id, query))
 
 
-async def get_webhook_delivery(call: Call) -> Response:
-    """GET one: with its attempts."""
-    whose, delivery_id = call.whose, _find_delivery_id(call)
-    async with call.connection() as conn:
-        found = await get_delivery(conn, *whose, delivery_id)
+async def get_webhook_delivery(request: Request) -> Response:
+    """GET one: a delivery with its attempts."""
+    owner_and_id, delivery_id = request.owner_and_id, _find_delivery_id(request)
+    async with request.connection() as conn:
+        found = await get_delivery(conn, *owner_and_id, delivery_id)
     if found is None:
         raise _no_delivery()
     return reply(found)
 
 
-async def resend_webhook_delivery(call: Call) -> Response:
-    """POST resend: 202; what waits is due at once, what is finished goes out again."""
-    whose, delivery_id = call.whose, _find_delivery_id(call)
-    async with call.connection() as conn:
-        started = await resend_delivery(conn, *whose, delivery_id)
-        if started is None and await get_delivery(conn, *whose, delivery_id) is not None:
+async def resend_webhook_delivery(request: Request) -> Response:
+    """POST resend: 202. A waiting delivery is due at once; a finished one is sent again."""
+    owner_and_id, delivery_id = request.owner_and_id, _find_delivery_id(request)
+    async with request.connection() as conn:
+        started = await resend_delivery(conn, *owner_and_id, delivery_id)
+        if started is None and await get_delivery(conn, *owner_and_id, delivery_id) is not None:
             raise Conflict("The event of this delivery is no longer kept.")
     if started is None:
         raise _no_delivery()
-    call.state.wakeups.notify("delivery")
+    request.state.wakeups.notify("delivery")
     return reply(DeliveryStarted(delivery_id=started), 202)
 
 
-async def test_webhook(call: Call) -> Response:
-    """POST test: 202; a made-up event of the first type the endpoint wants is on its way."""
-    whose = call.whose
-    async with call.connection() as conn:
-        endpoint = await get_endpoint(conn, *whose)
+async def test_webhook(request: Request) -> Response:
+    """POST test: 202; a test event of the endpoint's first event type is sent."""
+    owner_and_id = request.owner_and_id
+    async with request.connection() as conn:
+        endpoint = await get_endpoint(conn, *owner_and_id)
         if endpoint.status != "active":
             raise Conflict(f"This webhook is {endpoint.status}; make it active to test it.")
-        started = await send_test(conn, *whose, endpoint.events[0])
-    call.state.wakeups.notify("delivery")
+        started = await send_test(conn, *owner_and_id, endpoint.events[0])
+    request.state.wakeups.notify("delivery")
     return reply(DeliveryStarted(delivery_id=started), 202)
 
 
-def _find_delivery_id(call: Call) -> int:
-    found = parse_delivery_id(call.path_params["deliveryId"])
+def _find_delivery_id(request: Request) -> int:
+    found = parse_delivery_id(request.path_params["deliveryId"])
     if found is None:
         raise _no_delivery()
     return found

@@ -1,42 +1,46 @@
 """/v1/leads and /v1/leads/{id}."""
 
-from starlette.responses import Response
-
-from service.etags import find_known_version, is_known, parse_if_match
-from service.http.call import Call
-from service.http.replies import Reply, no_content, reply
-from service.models import LeadPatch, NewLead
-
-
-async def capture_lead(call: Call) -> Response:
-    """POST: 201 with the row and where to find it."""
-    new = await call.body(NewLead)
-    made = await call.state.leads.capture(call.principal, new, call.request_key)
-    return reply(made.body, 201, {"Location": str(made.location), "ETag": made.etag})
+from service.http.idempotency import replay
+from service.http.request import Request
+from service.http.responses import Response, no_content, reply
+from service.idempotency_keys import StoredResponse
+from service.leads.etags import find_known_version, is_known, parse_if_match
+from service.leads.models import LeadPatch, NewLead
 
 
-async def get_lead(call: Call) -> Response:
-    """GET one: the row, what its conversations told, its timeline; 304 if the caller has that."""
-    lead_id, seen = call.id, call.header("if-none-match")
-    found = await call.state.leads.get(call.principal, lead_id, find_known_version(seen))
+async def capture_lead(request: Request) -> Response:
+    """POST: 201 with the lead and its Location."""
+    new = await request.body(NewLead)
+    lead = await request.state.leads.capture(request.principal, new, request.idempotency_key)
+    if isinstance(lead, StoredResponse):
+        return replay(lead)
+    return reply(lead.body, 201, {"Location": str(lead.location), "ETag": lead.etag})
+
+
+async def get_lead(request: Request) -> Response:
+    """GET one: the lead with its conversation summary and timeline; 304 if the caller has that."""
+    lead_id, seen = request.id, request.header(b"if-none-match")
+    found = await request.state.leads.get(request.principal, lead_id, find_known_version(seen))
     headers = {"ETag": found.etag}
     if found.body is None or is_known(seen, found.etag):
-        return Reply(None, 304, headers.items())
+        return Response(None, 304, headers.items())
     return reply(found.body, headers=headers)
 
 
-async def update_lead(call: Call) -> Response:
-    """PATCH: changes what is sent; 200 with the row, changed or not."""
-    lead_id, patch = call.id, await call.body(LeadPatch)
-    expected = parse_if_match(call.header("if-match"))
-    shown = await call.state.leads.update(
-        call.principal, lead_id, patch, expected, call.request_key
+async def update_lead(request: Request) -> Response:
+    """PATCH: change the fields that are sent; 200 with the lead, even if nothing changed."""
+    lead_id, patch = request.id, await request.body(LeadPatch)
+    expected = parse_if_match(request.header(b"if-match"))
+    lead = await request.state.leads.update(
+        request.principal, lead_id, patch, expected, request.idempotency_key
     )
-    return reply(shown.body, headers={"ETag": shown.etag})
+    if isinstance(lead, StoredResponse):
+        return replay(lead)
+    return reply(lead.body, headers={"ETag": lead.etag})
 
 
-async def delete_lead(call: Call) -> Response:
+async def delete_lead(request: Request) -> Response:
     """DELETE: 204."""
-    expected = parse_if_match(call.header("if-match"))
-    await call.state.leads.delete(call.principal, call.id, expected)
+    expected = parse_if_match(request.header(b"if-match"))
+    await request.state.leads.delete(request.principal, request.id, expected)
     return no_content()

@@ -1,1 +1,1 @@
-"""From the socket to a handler and back: the protocol, the edge, a call, its reply."""
+"""HTTP: the server's protocol, the middleware, and the path of a request through a handler."""

@@ -1,7 +1,7 @@
-"""Gives up requests that take too long, all looked through a few times a second.
+"""Cancels requests that exceed their deadline, by one check of all of them four times a second.
 
-A timer for each request would be exact, and a twentieth of a GET (py-spy); nobody minds a quarter
-second in fifteen.
+A timer per request would be exact, but would take 5 % of the time of a GET (measured with py-spy).
+The check cancels a request up to 0.25 s late, which is negligible for a deadline of 12 s or more.
 """
 
 import asyncio
@@ -9,52 +9,52 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-LOOK_EVERY_S = 0.25
+CHECK_EVERY_S = 0.25
 
 
 class Deadlines:
-    """The tasks at work, and when each must have ended, in monotonic seconds."""
+    """The running tasks and the deadline of each, in monotonic seconds."""
 
     def __init__(self) -> None:
         self._ends: dict[asyncio.Task[object], float] = {}
-        self._given_up: set[asyncio.Task[object]] = set()
+        self._expired: set[asyncio.Task[object]] = set()
 
     def limit(self, seconds: float) -> "Limit":
-        """Raises TimeoutError in the task that is in it for longer; may be nested."""
-        return Limit(self._ends, self._given_up, seconds)
+        """Raise TimeoutError in a task that stays in the `with` for longer; may be nested."""
+        return Limit(self._ends, self._expired, seconds)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Looks until left."""
-        watch = asyncio.create_task(self._look_forever())
+        """Check the deadlines while entered."""
+        watch = asyncio.create_task(self._check_forever())
         try:
             yield
         finally:
             watch.cancel()
             await asyncio.gather(watch, return_exceptions=True)
 
-    async def _look_forever(self) -> None:
+    async def _check_forever(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(CHECK_EVERY_S)
             now = time.monotonic()
             for task in [task for task, end in self._ends.items() if end < now]:
                 del self._ends[task]
-                self._given_up.add(task)
+                self._expired.add(task)
                 task.cancel()
 
 
 class Limit:
-    """One task's time. Written out, for a generator would take twice as long."""
+    """The deadline of one task. A class, because a generator takes twice as long."""
 
-    __slots__ = ("_ends", "_given_up", "_outer", "_seconds", "_task")
+    __slots__ = ("_ends", "_expired", "_outer", "_seconds", "_task")
 
     def __init__(
         self,
         ends: dict[asyncio.Task[object], float],
-        given_up: set[asyncio.Task[object]],
+        expired: set[asyncio.Task[object]],
         seconds: float,
     ) -> None:
-        self._ends, self._given_up, self._seconds = ends, given_up, seconds
+        self._ends, self._expired, self._seconds = ends, expired, seconds
 
     def __enter__(self) -> None:
         task = asyncio.current_task()
@@ -71,8 +71,8 @@ class Limit:
             self._ends.pop(task, None)
         else:
             self._ends[task] = self._outer
-        if task in self._given_up:
-            self._given_up.discard(task)
+        if task in self._expired:
+            self._expired.discard(task)
             task.uncancel()
             if isinstance(error, asyncio.CancelledError):
                 raise TimeoutError from None

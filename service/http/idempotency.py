@@ -1,185 +1,163 @@
-"""Idempotency-Key: a POST or PATCH that is repeated under its key is done once.
+"""Idempotency-Key: a POST or PATCH that is repeated with the same key takes effect once.
 
-The first answer below 500 is kept for a day and sent again byte for byte. It is written in the
-transaction that did the work: by the statement itself where a route says so, else in a transaction
-that is opened around the handler. A refusal did nothing, so it is kept after the fact.
+The first response below 500 is stored for a day and sent again byte for byte. It is stored in the
+transaction of the change: by the handler's own statement if the operation says so, else in a
+transaction around the handler. A refusal changed nothing, so it is stored afterwards.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from typing import Any
 
-from starlette.responses import Response
-
 import sql
-from service.db import Connection
-from service.errors import Problem, Unavailable, encode_problem
-from service.http.call import Call, Handler, Operation
-from service.http.replies import Reply
-from service.metrics import IDEMPOTENT_REPLAYS
-from service.request_keys import (
+from service.database.connect import Connection
+from service.encryption import DecryptionError, open_encryptor
+from service.errors import Problem, Unavailable
+from service.http.idempotent_transaction import IdempotentTransaction
+from service.http.operations import Operation
+from service.http.request import Request
+from service.http.responses import Response, explain
+from service.http.state import KeyOwner
+from service.idempotency_keys import (
     HEADER,
     HEADER_NAME,
-    KeptAnswer,
+    MAX_STORED_BYTES,
     KeyInUse,
     KeyReused,
-    RequestKey,
+    StoredResponse,
     check_key,
     make_digest,
-    make_owner,
+    make_stored_response_owner,
 )
-from service.secretbox import SealError
-from service.webhooks.endpoints import open_box
+from service.settings import Settings
+from service.telemetry.metrics import IDEMPOTENT_REPLAYS
 
-METHODS = frozenset({"POST", "PATCH"})
-
-
-def do_once(operation: Operation) -> Handler:
-    """The operation's handler, minding the header; for METHODS only."""
-    at_work: set[tuple[int, bool, Any]] = set()
-    answer = _answer_by_statement if operation.keeps_answer else _answer_in_transaction
-
-    async def handle(call: Call) -> Response:
-        header = call.header(HEADER_NAME)
-        if header is None:
-            return await operation.handler(call)
-        keyed = KeyedCall(call, operation, check_key(header))
-        if keyed.place in at_work:
-            raise KeyInUse
-        at_work.add(keyed.place)
-        try:
-            return await answer(keyed)
-        except KeptAnswer as kept:
-            IDEMPOTENT_REPLAYS.inc()
-            return Reply(kept.body, kept.status, kept.headers.items())
-        finally:
-            at_work.discard(keyed.place)
-            call.keyed = None  # each knows the other: without this the collector must find them
-
-    return handle
+HEADER_FIELD = HEADER_NAME.encode()
 
 
-class KeyedCall:
-    """A call with its key, and the transaction around it if it needs one."""
+async def respond_once(operation: Operation, request: Request) -> Response:
+    """Respond to a request with the header: by the stored response, else by the handler.
 
-    def __init__(self, call: Call, operation: Operation, text: str) -> None:
-        who = call.principal
-        self.call = call
-        self.operation = operation
-        self.place = (
-            who.tenant_id, who.live, make_digest(operation.method, operation.path, text)
-        )  # fmt: skip
-        self._stack: AsyncExitStack | None = None
-        self._conn: Connection | None = None
-        self._request_key: RequestKey | None = None
-        call.keyed = self
-
-    @property
-    def request_key(self) -> RequestKey:
-        """Asked for when the body, if the route takes one, has been read."""
-        if self._request_key is None:
-            asked = self.call.path_params
-            condition = self.call.header("if-match")
-            request = make_digest(
-                *asked.values(), "any" if condition is None else f"={condition}",
-                self.call.raw or b"",
-            )  # fmt: skip
-            self._request_key = RequestKey(self.place[2], request)
-        return self._request_key
-
-    @property
-    def was_read(self) -> bool:
-        """Whether the request came as a whole, so that it can be told from another."""
-        return self.operation.body is None or self.call.raw is not None
-
-    async def open_transaction(self) -> Connection:
-        """The transaction, at first use. Raises KeptAnswer, KeyInUse, KeyReused."""
-        if self._conn is None:
-            if self._stack is None:
-                raise RuntimeError(f"{self.operation.route} keeps its answer by its statement")
-            conn = await self._stack.enter_async_context(self.call.state.pool.acquire())
-            await self._stack.enter_async_context(conn.transaction())
-            if not await conn.fetchval(sql.idempotent_answer_lock, *self.place):
-                raise KeyInUse
-            await self.raise_kept(conn)
-            self._conn = conn
-        return self._conn
-
-    @asynccontextmanager
-    async def around(self) -> AsyncIterator[None]:
-        """Commits the transaction, if one was opened within; rolls it back after an error."""
-        async with AsyncExitStack() as self._stack:
-            yield
-
-    async def raise_kept(self, conn: Connection) -> None:
-        """Raises KeptAnswer or KeyReused; nothing if there is none."""
-        tenant_id, live, key = self.place
-        for row in await conn.fetch(sql.idempotent_answer_get_many, [tenant_id], [live], [key]):
-            if row["request"].hex != self.request_key.request:
-                raise KeyReused
-            raise KeptAnswer(
-                row["status"], self._open(row), location=row["location"], etag=row["etag"]
-            )
-
-    async def keep(
-        self, conn: Connection, status: int, body: bytes, headers: Any, *, secret: bool = False
-    ) -> bool:
-        """False if an answer is kept already."""
-        sealed = self._seal(body) if secret else None
-        kept = await conn.fetchval(
-            sql.idempotent_answer_insert_if_new, *self.place, self.request_key.request, status,
-            headers.get("Location"), headers.get("ETag"), None if secret else body.decode(), sealed,
-        )  # fmt: skip
-        return kept is not None
-
-    def _open(self, row: Any) -> bytes:
-        if row["sealed"] is None:
-            return str(row["body"]).encode()
-        try:
-            return open_box(self.call.state.settings).open(row["sealed"], make_owner(*self.place))
-        except SealError:
-            message = f"The answer under this {HEADER} was sealed with a SECRET_KEY that is gone."
-            raise Unavailable(message, retry_after_s=3600) from None
-
-    def _seal(self, body: bytes) -> bytes:
-        return open_box(self.call.state.settings).seal(body, make_owner(*self.place))
-
-
-async def _answer_by_statement(keyed: KeyedCall) -> Response:
+    Raises KeyInUse if no response is stored yet and another request with the key is in progress.
+    """
+    key = check_key(request.header(HEADER_FIELD) or "")
+    who = request.principal
+    owner = who.tenant_id, who.live, make_digest(operation.method, operation.path, key)
+    request.key_digest = owner[2]
     try:
-        return await keyed.operation.handler(keyed.call)
+        return await _respond_alone(operation, request, owner)
+    except KeyInUse:  # the other request may be a repeat too, or have just been finished
+        stored = await _find_stored(operation, request, owner)
+        if stored is None:
+            raise
+        return stored
+
+
+async def _respond_alone(operation: Operation, request: Request, owner: KeyOwner) -> Response:
+    """Respond unless another request with the key is in progress. Raises KeyInUse."""
+    in_flight = request.state.keys_in_flight
+    if owner in in_flight:
+        raise KeyInUse
+    in_flight.add(owner)
+    try:
+        if operation.stores_idempotent_response:
+            return await operation.handler(request)
+        return await _respond_in_transaction(operation, request, owner)
     except (KeyInUse, KeyReused):
         raise
     except Problem as problem:
-        await _keep_refusal(keyed, problem)
-        raise
+        stored = await _store_refusal(operation, request, owner, problem)
+        if stored is None:
+            raise
+        return stored
+    finally:
+        in_flight.discard(owner)
 
 
-async def _answer_in_transaction(keyed: KeyedCall) -> Response:
-    try:
-        async with keyed.around():
-            response = await keyed.operation.handler(keyed.call)
-            conn = await keyed.open_transaction()
-            await keyed.keep(
-                conn, response.status_code, bytes(response.body), response.headers,
-                secret=keyed.operation.shows_secret,
-            )  # fmt: skip
-    except (KeyInUse, KeyReused):
-        raise
-    except Problem as problem:
-        await _keep_refusal(keyed, problem)
-        raise
-    keyed.call.state.wakeups.notify("delivery")  # those before the commit came too early
+def replay(stored: StoredResponse) -> Response:
+    """Make the response that sends a stored response again."""
+    IDEMPOTENT_REPLAYS.inc()
+    headers = {"Idempotency-Replayed": "true"}
+    if stored.location is not None:
+        headers["Location"] = stored.location
+    if stored.etag is not None:
+        headers["ETag"] = stored.etag
+    return Response(stored.body, stored.status, headers.items())
+
+
+async def _respond_in_transaction(
+    operation: Operation, request: Request, owner: KeyOwner
+) -> Response:
+    stored = await _find_stored(operation, request, owner)
+    if stored is not None:
+        return stored
+    state = request.state
+    async with IdempotentTransaction(owner) as request.transaction:
+        response = await operation.handler(request)
+        conn = await request.transaction.begin(state.pool)
+        await _store(conn, request, owner, response, is_secret=operation.shows_secret)
+    state.wakeups.notify("delivery")  # the handler sent its wake-up before the commit
     return response
 
 
-async def _keep_refusal(keyed: KeyedCall, problem: Problem) -> None:
-    """Raises KeptAnswer or KeyReused where an answer is kept already."""
-    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR or not keyed.was_read:
-        return
-    state = keyed.call.state
-    body = encode_problem(problem, state.settings.public_docs_url)
+async def _find_stored(operation: Operation, request: Request, owner: KeyOwner) -> Response | None:
+    """Find the stored response. Raises KeyReused if it belongs to another request."""
+    if operation.body is not None:
+        await request.read()  # the digest of the request needs it
+    tenant_id, live, key = owner
+    asked = [tenant_id], [live], [key]
+    rows = await request.state.pool.fetch(sql.idempotent_response_get_many, *asked)
+    if not rows:
+        return None
+    row, digests = rows[0], request.idempotency_key
+    if digests is None or row["request"].hex != digests.request:
+        raise KeyReused
+    body = _decrypt(row, owner, request.state.settings)
+    return replay(
+        StoredResponse(status=row["status"], body=body, location=row["location"], etag=row["etag"])
+    )
+
+
+async def _store(
+    conn: Connection, request: Request, owner: KeyOwner, response: Response, *, is_secret: bool
+) -> bool:
+    """Store the response; False if a response is stored already."""
+    digests = request.idempotency_key
+    if digests is None:
+        raise RuntimeError("a response is stored under an Idempotency-Key only")
+    sealed = None
+    if is_secret:
+        encryptor = open_encryptor(request.state.settings)
+        sealed = encryptor.seal(response.body, make_stored_response_owner(*owner))
+    stored = await conn.fetchval(
+        sql.idempotent_response_insert_if_new, *owner, digests.request, response.status,
+        response.find_header(b"location"), response.find_header(b"etag"),
+        None if is_secret else response.body.decode(), sealed,
+    )  # fmt: skip
+    return stored is not None
+
+
+async def _store_refusal(
+    operation: Operation, request: Request, owner: KeyOwner, problem: Problem
+) -> Response | None:
+    """Store the response to a problem, or return the response that another request stored."""
+    was_read = operation.body is None or request.raw is not None
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR or not was_read:
+        return None
+    state = request.state
+    response = explain(problem, state.settings.public_docs_url)
+    if len(response.body) > MAX_STORED_BYTES:
+        return None
     async with state.pool.acquire() as conn:
-        if not await keyed.keep(conn, problem.status, body, problem.headers):
-            await keyed.raise_kept(conn)
+        if await _store(conn, request, owner, response, is_secret=False):
+            return None
+    return await _find_stored(operation, request, owner)
+
+
+def _decrypt(row: Any, owner: KeyOwner, settings: Settings) -> bytes:
+    if row["sealed"] is None:
+        return str(row["body"]).encode()
+    try:
+        return open_encryptor(settings).open(row["sealed"], make_stored_response_owner(*owner))
+    except DecryptionError:
+        message = f"The response under this {HEADER} was encrypted with a SECRET_KEY that is gone."
+        raise Unavailable(message, retry_after_s=3600) from None

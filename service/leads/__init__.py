@@ -1,1 +1,1 @@
-"""Leads: the store of single ones, lists, search, and what their rows mean."""
+"""Leads: the store of single leads, lists, search, scores and the text of timelines."""

@@ -1,19 +1,19 @@
-"""Leads on their way into the database: what the statements of sql/lead.sql take."""
+"""The rows that the statements of sql/lead.sql take, one per write of a batch."""
 
 from typing import Any
 
 import msgspec
 
-from service.auth import Principal
-from service.etags import Versions
+from service.access.authentication import Principal
+from service.idempotency_keys import IdempotencyKey
 from service.ids import make_id
-from service.leads.emails import make_email_key
-from service.models import LeadPatch, NewLead
-from service.request_keys import RequestKey
+from service.leads.email_keys import make_email_key
+from service.leads.etags import Versions
+from service.leads.models import LeadPatch, NewLead
 
 
-class LeadRow(msgspec.Struct):
-    """A new lead under the names of its columns, with its event."""
+class LeadRow(msgspec.Struct, kw_only=True):
+    """A new lead, with the id and actor of its event. The fields are named like the columns."""
 
     tenant_id: int
     live: bool
@@ -35,28 +35,28 @@ class LeadRow(msgspec.Struct):
     request: str | None
 
 
-class PatchRow(msgspec.Struct):
-    """A patch of one lead, with the events it may bring."""
+class PatchRow(msgspec.Struct, kw_only=True):
+    """A patch of one lead, with the ids of the events that it may cause."""
 
     tenant_id: int
     live: bool
     id: str
     patch: dict[str, Any]
-    """Under the names of columns."""
+    """The new values by column name."""
     custom_fields: dict[str, Any] | None
-    """Merged into those there are; null deletes a key."""
+    """Merged into the stored custom fields; a null value deletes its key."""
     clears_fields: bool
     expected: Versions
     actor: str
     event_id: str
-    became_event_id: str
+    status_event_id: str
     key: str | None
     request: str | None
-    place: int = 0
-    """In its batch."""
+    ordinal: int = 0
+    """The row's index in its batch, set when the batch is sent."""
 
 
-def make_lead_row(principal: Principal, new: NewLead, key: RequestKey | None) -> LeadRow:
+def make_lead_row(principal: Principal, new: NewLead, key: IdempotencyKey | None) -> LeadRow:
     return LeadRow(
         tenant_id=principal.tenant_id,
         live=principal.live,
@@ -80,10 +80,13 @@ def make_lead_row(principal: Principal, new: NewLead, key: RequestKey | None) ->
 
 
 def make_patch_row(
-    principal: Principal, lead_id: str, patch: LeadPatch, expected: Versions,
-    key: RequestKey | None,
-) -> PatchRow:  # fmt: skip
-    """Null clears: tags to [], customFields by deleting every key."""
+    principal: Principal,
+    lead_id: str,
+    patch: LeadPatch,
+    expected: Versions,
+    key: IdempotencyKey | None,
+) -> PatchRow:
+    """Null clears a field: tags become [], customFields lose every key."""
     columns: dict[str, Any] = {
         name: value
         for name, value in msgspec.structs.asdict(patch).items()
@@ -105,12 +108,12 @@ def make_patch_row(
         expected=expected,
         actor=principal.key_id,
         event_id=make_event_id(),
-        became_event_id=make_event_id(),
+        status_event_id=make_event_id(),
         key=key.key if key else None,
         request=key.request if key else None,
     )
 
 
 def make_event_id() -> str:
-    """`evt_` and a ULID; no dot, as Standard Webhooks asks of an id."""
+    """`evt_` and a ULID. It has no dot, because Standard Webhooks forbids dots in ids."""
     return make_id("evt")

@@ -1,1 +1,1 @@
-"""Webhooks as the API sees them: endpoints, deliveries, replays, and the proof of both."""
+"""Webhooks of the API: endpoints, deliveries, replays, and their reconciliation with the log."""

@@ -1,7 +1,5 @@
-"""Deliveries as their endpoint's owner sees them: listed, looked into, sent again, tried out."""
+"""Deliveries in the API: list, read, resend, and send a test event."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,19 +8,20 @@ import msgspec
 from msgspec import Meta
 
 import sql
-from service.db import Connection
-from service.errors import Fault, InvalidRequest
+from service.database.connect import Connection
 from service.leads.rows import make_event_id
-from service.models import Limit, Moment, Wire
-from service.validation import Check
+from service.pagination.cursor import POSITION, TIME, CursorCodec, NextCursor
+from service.pagination.pages import Limit
+from service.validation.field_types import ApiStruct, Check, Moment
 from service.webhooks.sample_events import make_test_event
 
 State = Literal["pending", "delivered", "failed", "held", "superseded", "cancelled"]
 ID_PREFIX = "dlv_"
-MOST_TRIES = 100
-"""Of one delivery: each has up to 16 KiB of an answer, and a server may ask for any number."""
+MAX_ATTEMPTS = 100
+"""Attempts that one response lists: each has up to 16 KiB of a receiver's response, and a receiver
+can cause any number of attempts by Retry-After."""
 _MAX_ID = 2**63 - 1
-_CURSOR = "`nextCursor` of the page before."
+CURSORS = CursorCodec(TIME, POSITION)
 
 
 class DeliveryQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
@@ -32,11 +31,11 @@ class DeliveryQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, 
 
     state: Annotated[State, Meta(description="Only deliveries in this state.")] | None = None
     limit: Limit = 25
-    cursor: Annotated[str, Meta(max_length=200, description=_CURSOR)] | None = None
+    cursor: NextCursor | None = None
 
 
-class Delivery(Wire):
-    """One event on its way to one endpoint. `cause` says why it was made."""
+class Delivery(ApiStruct):
+    """One event for one endpoint. `cause` is the reason why the delivery was created."""
 
     id: str
     event_id: str
@@ -52,8 +51,8 @@ class Delivery(Wire):
     finished_at: Moment | None
 
 
-class DeliveryAttempt(Wire):
-    """One request; times in ms, null where the connection was there already or none came about."""
+class DeliveryAttempt(ApiStruct):
+    """One HTTP request. Times are in ms; null if the connection was reused or never established."""
 
     number: int
     at: Moment
@@ -64,29 +63,29 @@ class DeliveryAttempt(Wire):
     wait_ms: float | None
     total_ms: float
     response: str | None
-    """The first 16 KiB of the answer."""
+    """The first 16 KiB of the receiver's response."""
     truncated: bool
 
 
 class DeliveryDetail(Delivery):
-    """A delivery with the newest 100 of its attempts, oldest first."""
+    """A delivery with its newest 100 attempts, oldest first."""
 
-    tries: list[DeliveryAttempt] = msgspec.field(name="attemptLog")
+    attempt_log: list[DeliveryAttempt]
 
 
-class DeliveryPagination(Wire):
+class DeliveryPagination(ApiStruct):
     limit: int
     has_more: bool
     next_cursor: str | None
 
 
-class DeliveryPage(Wire):
+class DeliveryPage(ApiStruct):
     data: list[Delivery]
     pagination: DeliveryPagination
 
 
-class DeliveryStarted(Wire):
-    """A delivery that was just made, or made due."""
+class DeliveryStarted(ApiStruct):
+    """The id of a delivery that was created or made due by this request."""
 
     delivery_id: str
 
@@ -94,55 +93,59 @@ class DeliveryStarted(Wire):
 async def list_deliveries(
     conn: Connection, tenant_id: int, live: bool, endpoint_id: str, query: DeliveryQuery
 ) -> DeliveryPage:
-    """A page, newest first. Raises InvalidRequest for a cursor that is not ours."""
-    at, before = _decode_cursor(query.cursor) if query.cursor else (None, None)
+    """Read a page, newest first. Raises InvalidRequest for a malformed cursor."""
+    scope = "deliveries", tenant_id, live, endpoint_id, query.state
+    at, before = CURSORS.decode(scope, query.cursor) if query.cursor else (None, None)
     rows = await conn.fetch(
         sql.delivery_list, tenant_id, live, endpoint_id, query.state, at, before, query.limit + 1
     )
-    more = len(rows) > query.limit
-    shown = rows[: query.limit]
-    cursor = _encode_cursor(shown[-1]["place"], shown[-1]["id"]) if more else None
+    has_more = len(rows) > query.limit
+    page = rows[: query.limit]
+    cursor = CURSORS.encode(scope, page[-1]["cursor_at"], page[-1]["id"]) if has_more else None
     return DeliveryPage(
-        data=[Delivery(**_to_fields(dict(row))) for row in shown],
-        pagination=DeliveryPagination(limit=query.limit, has_more=more, next_cursor=cursor),
+        data=[Delivery(**_to_fields(dict(row))) for row in page],
+        pagination=DeliveryPagination(limit=query.limit, has_more=has_more, next_cursor=cursor),
     )
 
 
 async def get_delivery(
     conn: Connection, tenant_id: int, live: bool, endpoint_id: str, delivery_id: int
 ) -> DeliveryDetail | None:
-    """None if this endpoint has no such delivery."""
+    """Read a delivery with its attempts; None if this endpoint has no such delivery."""
     row = await conn.fetchrow(sql.delivery_get, tenant_id, live, endpoint_id, delivery_id)
     if row is None:
         return None
-    tries = await conn.fetch(sql.attempt_list, tenant_id, live, delivery_id, MOST_TRIES)
+    attempts = await conn.fetch(sql.attempt_list, tenant_id, live, delivery_id, MAX_ATTEMPTS)
     return DeliveryDetail(
-        **_to_fields(dict(row)), tries=[_to_attempt(dict(attempt)) for attempt in tries]
+        **_to_fields(dict(row)), attempt_log=[_to_attempt(dict(attempt)) for attempt in attempts]
     )
 
 
 async def resend_delivery(
     conn: Connection, tenant_id: int, live: bool, endpoint_id: str, delivery_id: int
 ) -> str | None:
-    """The id of the delivery that now goes out. None: no such one, or its event is gone."""
-    found = await conn.fetchval(sql.delivery_resend, tenant_id, live, endpoint_id, delivery_id)
-    return None if found is None else f"{ID_PREFIX}{found}"
+    """Send a delivery again and return the id of the delivery that is now due.
+
+    None if there is no such delivery, or if its event is no longer kept.
+    """
+    due_id = await conn.fetchval(sql.delivery_resend, tenant_id, live, endpoint_id, delivery_id)
+    return None if due_id is None else f"{ID_PREFIX}{due_id}"
 
 
 async def send_test(
     conn: Connection, tenant_id: int, live: bool, endpoint_id: str, event_type: str
 ) -> str:
-    """The id of the delivery of a made-up event."""
+    """Create a delivery of a test event and return its id."""
     event_id = make_event_id()
     body = make_test_event(event_id, event_type, endpoint_id, datetime.now(UTC))
-    found = await conn.fetchval(
+    delivery_id = await conn.fetchval(
         sql.delivery_insert_test, tenant_id, live, endpoint_id, event_id, event_type, body
     )
-    return f"{ID_PREFIX}{found}"
+    return f"{ID_PREFIX}{delivery_id}"
 
 
 def parse_delivery_id(text: str) -> int | None:
-    """None for what cannot be one."""
+    """Parse `dlv_…`; None if the text has another form."""
     digits = text.removeprefix(ID_PREFIX)
     if digits == text or not digits.isascii() or not digits.isdecimal() or len(digits) > 19:  # noqa: PLR2004
         return None
@@ -150,7 +153,7 @@ def parse_delivery_id(text: str) -> int | None:
 
 
 def _to_fields(row: dict[str, Any]) -> dict[str, Any]:
-    row.pop("place", None)
+    row.pop("cursor_at", None)
     row["next_attempt_at"] = row.pop("due_at")
     return row | {"id": f"{ID_PREFIX}{row['id']}"}
 
@@ -163,19 +166,3 @@ def _to_attempt(row: dict[str, Any]) -> DeliveryAttempt:
     }
     response = None if body is None else body.decode("utf-8", "replace")
     return DeliveryAttempt(**row | times, response=response)
-
-
-def _encode_cursor(at: datetime, delivery_id: int) -> str:
-    return base64.urlsafe_b64encode(f"{at.isoformat()} {delivery_id}".encode()).decode()
-
-
-def _decode_cursor(text: str) -> tuple[datetime, int]:
-    try:
-        at, _, delivery_id = base64.b64decode(text, b"-_", validate=True).decode().partition(" ")
-        found = datetime.fromisoformat(at), int(delivery_id)
-        if found[0].tzinfo is not None and 0 <= found[1] <= _MAX_ID:
-            return found
-    except (binascii.Error, ValueError):
-        pass
-    message = "cursor must be the nextCursor of an earlier page."
-    raise InvalidRequest(message, details=[Fault("cursor", "invalid_value", message)])

@@ -1,27 +1,32 @@
-"""Replays: what an endpoint was sent is sent again, in the background, as far back as one likes."""
+"""Replays: send the past deliveries of an endpoint again, in the background."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import ClassVar, Literal
 
-from ulid import ULID
-
 import sql
-from service.db import Connection
+from service.database.connect import Connection
 from service.errors import Conflict, Fault, NotFound
-from service.models import Input, Moment, Wire, check_moment, parse_moment
-from service.validation import Check
+from service.ids import make_id
+from service.validation.field_types import (
+    ApiStruct,
+    Check,
+    Input,
+    Moment,
+    check_moment,
+    parse_moment,
+)
 
-MOST_LISTED = 100
+MAX_LISTED = 100
 
 
-def check_range(wanted: "ReplayRequest") -> Iterator[Fault]:
-    """`since` has passed, and is before `until`."""
+def check_range(request: "ReplayRequest") -> Iterator[Fault]:
+    """Check that `since` is in the past and before `until`."""
     try:
-        since = parse_moment(wanted.since)
-        until = None if wanted.until is None else parse_moment(wanted.until)
+        since = parse_moment(request.since)
+        until = None if request.until is None else parse_moment(request.until)
     except ValueError:
-        return  # said already
+        return  # reported by check_moment
     if until is not None and since >= until:
         yield Fault("since", "impossible_range", "since must be before until.")
     elif since > datetime.now(UTC):
@@ -29,22 +34,25 @@ def check_range(wanted: "ReplayRequest") -> Iterator[Fault]:
 
 
 class ReplayRequest(Input):
-    """The body of POST /v1/webhooks/{id}/replay: deliveries made in [since, until)."""
+    """The body of POST /v1/webhooks/{id}/replay, for deliveries created in [since, until)."""
 
     checks: ClassVar[Mapping[str, Check]] = {
-        "since": check_moment("since"), "until": check_moment("until"), "": check_range,
-    }  # fmt: skip
+        "since": check_moment("since"),
+        "until": check_moment("until"),
+        "": check_range,
+    }
 
     since: Moment
     until: Moment | None = None
     only_undelivered: bool = False
 
 
-class Replay(Wire):
-    """A task to watch. `seen` counts the deliveries looked at, `sent` those made anew.
+class Replay(ApiStruct):
+    """A replay, which runs in the background.
 
-    `expired` counts those that could not be sent, because their events are no longer kept.
-    `reachedAt` goes from `since` to `until`: what was made before it has been looked at.
+    `seen` counts the deliveries read so far, `sent` the deliveries created for them, and `expired`
+    the deliveries whose events are no longer kept. `reachedAt` advances from `since` to `until`:
+    all deliveries created before it have been read.
     """
 
     id: str
@@ -60,24 +68,29 @@ class Replay(Wire):
     finished_at: Moment | None
 
 
-class ReplayList(Wire):
-    """The newest hundred, newest first."""
+class ReplayList(ApiStruct):
+    """The newest hundred replays of an endpoint, newest first."""
 
     data: list[Replay]
 
 
 async def start_replay(
-    conn: Connection, tenant_id: int, live: bool, endpoint_id: str, wanted: ReplayRequest
+    conn: Connection, tenant_id: int, live: bool, endpoint_id: str, request: ReplayRequest
 ) -> Replay:
-    """Raises Conflict while another replay of this endpoint runs."""
+    """Start a replay. Raises Conflict while another replay of this endpoint runs."""
     replay_id = await conn.fetchval(
-        sql.replay_insert, tenant_id, live, f"rpl_{ULID()}", endpoint_id,
-        parse_moment(wanted.since), None if wanted.until is None else parse_moment(wanted.until),
-        wanted.only_undelivered,
-    )  # fmt: skip
+        sql.replay_insert,
+        tenant_id,
+        live,
+        make_id("rpl"),
+        endpoint_id,
+        parse_moment(request.since),
+        None if request.until is None else parse_moment(request.until),
+        request.only_undelivered,
+    )
     if replay_id is None:
         running = await conn.fetchval(sql.replay_get_running, tenant_id, live, endpoint_id)
-        named = f"The replay {running}" if running else "A replay"  # none: it has just ended
+        named = f"The replay {running}" if running else "A replay"  # or it has just ended
         raise Conflict(f"{named} of this webhook is running; wait until it is done, or cancel it.")
     return await get_replay(conn, tenant_id, live, endpoint_id, replay_id)
 
@@ -85,25 +98,25 @@ async def start_replay(
 async def list_replays(
     conn: Connection, tenant_id: int, live: bool, endpoint_id: str, replay_id: str | None = None
 ) -> list[Replay]:
-    """The newest replays of an endpoint, or the one of this id."""
-    rows = await conn.fetch(sql.replay_list, tenant_id, live, endpoint_id, replay_id, MOST_LISTED)
+    """List the newest replays of an endpoint, or only the replay with this id."""
+    rows = await conn.fetch(sql.replay_list, tenant_id, live, endpoint_id, replay_id, MAX_LISTED)
     return [Replay(**dict(row)) for row in rows]
 
 
 async def get_replay(
     conn: Connection, tenant_id: int, live: bool, endpoint_id: str, replay_id: str
 ) -> Replay:
-    """Raises NotFound if this endpoint has no such replay."""
-    found = await list_replays(conn, tenant_id, live, endpoint_id, replay_id)
-    if not found:
+    """Read a replay. Raises NotFound if this endpoint has no such replay."""
+    replays = await list_replays(conn, tenant_id, live, endpoint_id, replay_id)
+    if not replays:
         raise NotFound("This webhook has no such replay.")
-    return found[0]
+    return replays[0]
 
 
 async def cancel_replay(
     conn: Connection, tenant_id: int, live: bool, endpoint_id: str, replay_id: str
 ) -> None:
-    """Makes no more deliveries for it; those it has made are sent. Raises NotFound or Conflict."""
+    """Cancel a replay; the deliveries that it has created are sent. Raises NotFound or Conflict."""
     if await conn.fetchval(sql.replay_cancel, tenant_id, live, endpoint_id, replay_id) is None:
-        found = await get_replay(conn, tenant_id, live, endpoint_id, replay_id)
-        raise Conflict(f"This replay has ended already: it is {found.state}.")
+        replay = await get_replay(conn, tenant_id, live, endpoint_id, replay_id)
+        raise Conflict(f"This replay has ended already: it is {replay.state}.")

@@ -1,4 +1,5 @@
--- What happened to a lead, filed under it by the historian; lives as long as the lead.
+-- The timeline of each lead: its events, copied from the log by the timeline writer. They are deleted
+-- with the lead.
 
 CREATE TABLE timeline (
     tenant_id  bigint NOT NULL,
@@ -15,7 +16,7 @@ CREATE TABLE timeline (
 
 CREATE TYPE timeline_on_wire AS ("id" text, "type" text, "at" text, "summary" text, "actor" text);
 
--- GET /v1/leads/{id}: the row, three fields after customFields, two of our own at the end.
+-- The response of GET /v1/leads/{id}: a lead with three more fields after customFields, two at the end.
 CREATE TYPE lead_detail_on_wire AS (
     "id" text, "email" text, "name" text, "company" text, "title" text, "phone" text,
     "status" text, "score" smallint, "source" text, "tags" text[], "customFields" json,

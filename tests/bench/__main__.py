@@ -2,31 +2,36 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 import uvloop
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.dev.datafolder import prepare_folder
-from service.dev.supervisor import PROJECT
-from service.processes import StartError
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.supervisor import PROJECT
 from service.settings import load_settings
-from sql.errors import DatabaseError
+from tests.bench.against import requests
+from tests.bench.against.report import Comparison, publish
+from tests.bench.against.session import open_sides
 from tests.bench.conduct import Bench, Options, run_bench
+from tests.bench.load.wrk import find_wrk
+from tests.bench.output.endings import explain_end
+from tests.bench.output.plot import plot_results
+from tests.bench.output.progress import show_progress
+from tests.bench.output.report import make_console, print_report
+from tests.bench.output.results import FOLDER, collect_results, look_around, write_results
 from tests.bench.plan import IDLE, WORKLOADS
-from tests.bench.plot import plot_results
-from tests.bench.programs import LoadError
-from tests.bench.report import make_console, print_report
-from tests.bench.results import FOLDER, collect_results, look_around, write_results
 from tests.bench.stage import set_stage
-from tests.bench.wrk import find_wrk
 
 NAMES = (*(workload.name for workload in WORKLOADS), IDLE)
-STOPPED = 130
+SIZES, SIZES_AGAINST = [10_000, 1_000_000], [100_000]
+SIZES_HELP = "10000, 1000000; --against: 100000"
 console = make_console()
 
 
@@ -35,7 +40,10 @@ def bench(
     seconds: Annotated[float, typer.Option(min=1, help="Length of one run.")] = 5,
     leads: Annotated[
         list[int] | None,
-        typer.Option(min=1000, help="Size of a table; give it once for each.  [10000, 1000000]"),
+        typer.Option(min=1000, help=f"Size of a table; give it once for each.  [{SIZES_HELP}]"),
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="REF", help="Measure this tree against that commit only.")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help=f"Only this: {', '.join(NAMES)}; again for more.")
@@ -59,28 +67,34 @@ def bench(
 ) -> None:
     """Measure Leadlog, a FastAPI app with the same routes, an empty Starlette reply and pgbench.
 
-    Starts its own PostgreSQL and Valkey and stops them again, also on Ctrl-C. Needs wrk.
-    Keep the machine quiet: everything shares its cores.
+    With --against, measure only `leadlog serve` of both trees, in turns. The command starts its own
+    PostgreSQL and Valkey and stops them again, also on Ctrl-C. It needs wrk. Keep the machine
+    quiet: everything shares its cores.
     """
+    sizes = SIZES if against is None else SIZES_AGAINST
     options = Options(
         rounds=rounds,
         seconds=seconds,
-        sizes=sorted(set(leads or [10_000, 1_000_000])),
+        sizes=sorted(set(leads or sizes)),
         only=_check_names(only or []),
         connections=connections,
         with_workers=with_workers,
         settings=_read_settings(env or []),
     )
-    try:
+    if against is None:
+        _finish(partial(_run, options, what, results, keep or data_dir, keep is not None))
+    elif keep is None:
+        _finish(partial(_run_against, against, options, what, results, data_dir))
+    else:
+        raise typer.BadParameter("--keep does not go with --against")
+
+
+def _finish(run: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Runs a bench to its end; an error becomes one sentence and exit code 1."""
+    with explain_end("bench", console):
         find_wrk()
         with uvloop_runner() as runner:
-            runner.run(_run(options, what, results, keep or data_dir, keep is not None))
-    except (LoadError, StartError, DatabaseError) as error:
-        console.print(f"bench: {error}", style="red", highlight=False)
-        raise typer.Exit(1) from None
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("Stopped; nothing was written.")
-        raise typer.Exit(STOPPED) from None
+            runner.run(run())
 
 
 def uvloop_runner() -> asyncio.Runner:
@@ -89,13 +103,11 @@ def uvloop_runner() -> asyncio.Runner:
 
 async def _run(options: Options, what: str, folder: Path, parent: Path, keep: bool) -> None:
     at, scene = datetime.now(UTC), look_around()
-    task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    _end_with_sigterm()
     finished = await _measure(options, prepare_folder(parent), keep)
     results = collect_results(what, at, scene, finished)
     print_report(results, console)
-    path = write_results(results, folder)
+    path = write_results(what, at, results, folder)
     console.print(f"Written: {path}")
     picture = path.with_suffix(".png")
     if plot_results(results, picture):
@@ -103,33 +115,45 @@ async def _run(options: Options, what: str, folder: Path, parent: Path, keep: bo
 
 
 async def _measure(options: Options, parent: Path, keep: bool) -> Bench:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        tell = _make_tell(progress)
+    with show_progress(console) as tell:
         async with set_stage(
             parent, options.sizes, options.settings, console.print, keep=keep
         ) as stage:
             return await run_bench(options, stage, tell)
 
 
-def _make_tell(progress: Progress) -> Callable[[str, int, int], None]:
-    bar = progress.add_task("starting", total=None)
+async def _run_against(ref: str, options: Options, what: str, folder: Path, parent: Path) -> None:
+    at, scene = datetime.now(UTC), look_around()
+    _end_with_sigterm()
+    with (
+        show_progress(console) as tell,
+        tempfile.TemporaryDirectory(prefix="bench-", dir=prepare_folder(parent)) as data,
+    ):
+        async with open_sides(ref, requests.SCRIPT, Path(data), console.print) as sides:
+            bench = await requests.compare_requests(options, sides, tell)
+    comparison = Comparison(
+        what=f"{what}-against", at=at, scene=scene, against=ref,
+        their_commit=sides.theirs.tree.commit, options=msgspec.structs.asdict(options),
+        notes=bench.notes, pairs=bench.pairs.list_all(),
+    )  # fmt: skip
+    publish(comparison, folder, console)
 
-    def tell(text: str, done: int, total: int) -> None:
-        progress.update(bar, description=text, completed=done, total=total or None)
 
-    return tell
+def _end_with_sigterm() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _check_names(names: list[str]) -> list[str]:
     for name in names:
         if name not in NAMES:
-            raise typer.BadParameter(f"there is no {name}: choose of {', '.join(NAMES)}")
+            raise typer.BadParameter(f"there is no {name}: choose one of {', '.join(NAMES)}")
     return names
 
 
 def _read_settings(pairs: list[str]) -> dict[str, str]:
-    """NAME=VALUE pairs; BadParameter for what the service would not take."""
+    """Parses NAME=VALUE pairs; BadParameter for settings that the service would refuse."""
     settings = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

@@ -1,14 +1,16 @@
-"""Conducts a run: proves that every route answers, then rounds in which all take turns."""
+"""Conducts a run: checks that every route answers, then runs rounds of all steps in turns."""
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
-from tests.bench.idle import measure_idle
-from tests.bench.memory import watch_memory
-from tests.bench.pgbench import find_best_clients, run_pgbench
+from tests.bench.load.idle import measure_idle
+from tests.bench.load.memory import watch_memory
+from tests.bench.load.pgbench import find_best_clients, run_pgbench
+from tests.bench.load.wrk import Load, choose_think, run_wrk
+from tests.bench.output.progress import Tell
 from tests.bench.plan import (
     IDLE,
     WORKLOADS,
@@ -28,13 +30,12 @@ from tests.bench.programs import LoadError
 from tests.bench.routes import UnservedError, count_matches, find_paths
 from tests.bench.stage import Stage
 from tests.bench.targets import Targets, start_targets, start_workers
-from tests.bench.wrk import Load, choose_think, run_wrk
 
 WARM_UP_S = 1.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for, as it is written into the results."""
+    """The options of the command line, as they are written into the results."""
 
     rounds: int
     seconds: float
@@ -43,10 +44,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     with_workers: bool
     settings: dict[str, str]
-
-
-Tell = Callable[[str, int, int], None]
-"""Is told what runs now, how many runs are over, and how many there will be."""
 
 
 @dataclass
@@ -58,7 +55,7 @@ class Bench:
     tell: Tell
     targets: Targets = field(default_factory=dict)
     paths: dict[tuple[str, Contestant, int], list[str]] = field(default_factory=dict)
-    """By workload, contestant and size; what is not in it is left out."""
+    """By workload, contestant and size; a step without an entry is left out."""
     clients: dict[str, int] = field(default_factory=dict)
     """pgbench's best number of clients, by workload."""
     runs: list[Run] = field(default_factory=list)
@@ -67,7 +64,7 @@ class Bench:
 
 
 async def run_bench(options: Options, stage: Stage, tell: Tell) -> Bench:
-    """Everything from the first server to the last round."""
+    """Runs the whole bench, from the first server to the last round."""
     bench = Bench(options, stage, tell)
     workloads = choose_workloads(options.only)
     sizes = options.sizes
@@ -83,7 +80,7 @@ async def run_bench(options: Options, stage: Stage, tell: Tell) -> Bench:
     await prepare(bench, capacity)
     bench.total = sum(is_possible(bench, step) for step in (*capacity, *half, *single))
     bench.total *= options.rounds
-    # Writes come last: reads shall meet the table as it was filled.
+    # Writes come last, so that reads see the table as it was filled.
     writing = {workload.name for workload in WORKLOADS if workload.writes}
     await run_rounds(bench, single)
     await run_rounds(bench, [step for step in capacity if step.workload not in writing])
@@ -93,7 +90,7 @@ async def run_bench(options: Options, stage: Stage, tell: Tell) -> Bench:
 
 
 async def prepare(bench: Bench, steps: Iterable[Step]) -> None:
-    """Asks every server for everything once, then warms it up; what fails is left out."""
+    """Tries every step once and warms its server up; a step that fails is left out."""
     for step in steps:
         where = (step.workload, step.contestant, step.leads)
         bench.tell(f"trying {describe(step)}", 0, 0)
@@ -124,9 +121,9 @@ async def _prepare_target(bench: Bench, step: Step) -> list[str]:
     if step.contestant == "empty-1":
         paths = []
     else:
-        paths = await find_paths(workload, target)
+        paths = await find_paths(workload, target.server)
     if workload.name.startswith("search"):
-        matches = await count_matches(target, paths)
+        matches = await count_matches(target.server, paths)
         bench.stage.note(
             f"{workload.title}: words with {min(matches):,} to {max(matches):,} matches "
             f"in {step.leads:,} leads."
@@ -182,7 +179,10 @@ async def _run_target(bench: Bench, step: Step, number: int) -> Run:
 
 
 def find_capacity(bench: Bench, workload: str) -> float:
-    """Of the service, at the size where it is least: both sizes get the same load."""
+    """The service's median requests per second, at the number of leads where it is lowest.
+
+    The "half" runs of all sizes are paced by this value, so that they get the same load.
+    """
     by_size: dict[int, list[float]] = {}
     for run in bench.runs:
         if (run.act, run.workload, run.contestant) == ("capacity", workload, "service-1"):

@@ -1,4 +1,4 @@
-"""The least that Starlette can do with a request: no key, no database, no log."""
+"""A Starlette app that does the minimum for a request: no key, no database, no log."""
 
 from starlette.applications import Starlette
 from starlette.requests import Request

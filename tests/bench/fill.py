@@ -2,13 +2,13 @@
 
 Lead n has the id `lead_01J` and n in 23 digits, so that a load script can name any of them. In a
 million leads a word of FEW is in about a thousand, a word of MANY in 50,000 and more. Every other
-lead has a second surname, of which there are the more the more leads there are, as in real tables:
-50,000 in a million leads, each in some ten.
+lead has a second surname. The number of different second surnames grows with the number of leads,
+as in real tables: a million leads have 50,000, each of them in some ten leads.
 """
 
 from math import isqrt
 
-from service.db import Connection
+from service.database.connect import Connection
 
 BATCH = 20_000
 
@@ -55,12 +55,12 @@ MANY = ("solutions", "systems", "partners")
 
 
 def count_rare(leads: int) -> int:
-    """How many second surnames there are among so many leads."""
+    """The number of different second surnames in a table of `leads` leads."""
     return 50 * isqrt(leads)
 
 
 def pick_rare(leads: int, count: int) -> list[str]:
-    """Some of the second surnames, from all over."""
+    """`count` of the second surnames, evenly spread."""
     step = count_rare(leads) // count
     return [spell_rare(number * step) for number in range(1, count + 1)]
 
@@ -123,7 +123,7 @@ FROM lead WHERE tenant_id = $1 ORDER BY id
 
 
 async def fill_leads(conn: Connection, tenant_id: int, count: int) -> None:
-    """`count` leads of a tenant in live mode, each with the first entry of its timeline."""
+    """Inserts `count` leads of a tenant in live mode, each with its first timeline entry."""
     companies = [f"{begin} {end}" for begin in COMPANY_BEGINS for end in COMPANY_ENDS]
     for first in range(1, count + 1, BATCH):
         last = min(first + BATCH - 1, count)
@@ -132,5 +132,5 @@ async def fill_leads(conn: Connection, tenant_id: int, count: int) -> None:
             FREE_MAIL, count, count_rare(count), SYLLABLES, timeout=300,
         )  # fmt: skip
     await conn.execute(_TIMELINE, tenant_id, timeout=300)
-    # Plans, visibility maps and indexes as after a quiet night.
+    # Brings statistics, visibility maps and indexes to their state after hours without writes.
     await conn.execute("VACUUM (ANALYZE)", timeout=600)

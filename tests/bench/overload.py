@@ -1,8 +1,8 @@
-"""`python -m tests.bench.overload`: what a process does when twice as much is asked as it can do.
+"""`python -m tests.bench.overload`: how a process behaves at twice its capacity.
 
-wrk finds the capacity, then asks for twice as much with many connections and pauses, as many
-clients that know nothing of each other. Beside it a client of ours asks at a fixed pace, whether
-it is answered or not, and tells for each answer its status and how long it took.
+wrk finds the capacity, then sends twice as many requests on many connections with pauses, like many
+independent clients. At the same time the probe, a client of ours, sends requests at a fixed rate,
+without waiting for responses, and records the status and the time of each response.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from service.dev.datafolder import prepare_folder
-from service.dev.supervisor import PROJECT
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.supervisor import PROJECT
 from tests.bench.__main__ import uvloop_runner
 from tests.bench.fill import FEW
+from tests.bench.load.wrk import Load, choose_think, run_wrk
+from tests.bench.output.report import make_console
 from tests.bench.plan import Kind
-from tests.bench.report import make_console
 from tests.bench.stage import set_stage
 from tests.bench.targets import Target, start_targets
-from tests.bench.wrk import Load, choose_think, run_wrk
 
 PROBE_EVERY_S, PROBE_NICENESS = 0.01, -15
 LEADS = 10_000
@@ -38,7 +38,7 @@ ASKED: dict[str, tuple[Kind, str]] = {
     "search": ("paths", f"/v1/leads/search?q={FEW[0]}&limit=25"),
 }
 WANTED_S = 0.5
-"""The p99 of what is answered well that issue and users ask for."""
+"""The wanted p99 of successful responses."""
 console = make_console()
 
 
@@ -53,7 +53,7 @@ def overload(
     env: Annotated[list[str] | None, typer.Option(help="A setting, NAME=VALUE.")] = None,
     data_dir: Annotated[Path, typer.Option(help="Where the database is made.")] = PROJECT / ".data",
 ) -> None:
-    """Measure answers and refusals at a multiple of the capacity of one process."""
+    """Measure successes and refusals at a multiple of the capacity of one process."""
     settings = dict(pair.split("=", 1) for pair in env or [])
     with uvloop_runner() as runner:
         runner.run(_run(seconds, connections, factor, rounds, only or ASKED, settings, data_dir))
@@ -82,7 +82,7 @@ async def _run(
 async def _measure(
     target: Target, name: str, seconds: float, connections: int, factor: float
 ) -> float:
-    """The p99 of what the probe is answered well, in seconds."""
+    """The p99 of the probe's successful responses, in seconds."""
     kind, path = ASKED[name]
 
     def load(count: int, think_ms: float) -> Load:
@@ -123,9 +123,9 @@ def _find_p99(seconds: list[float]) -> float:
 async def _probe(
     target: Target, path: str, seconds: float, *, creates: bool
 ) -> list[tuple[int, float]]:
-    """The status of each answer and the seconds it took; -1 for none."""
+    """The status and the seconds of each response; the status is -1 if there was none."""
     headers = {"Authorization": f"Bearer {target.database.key}"}
-    with suppress(PermissionError):  # or on a busy machine it would measure how late itself is
+    with suppress(PermissionError):  # else it would measure its own delay on a busy machine
         os.setpriority(os.PRIO_PROCESS, 0, PROBE_NICENESS)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(target.url, headers=headers, connector=connector) as session:

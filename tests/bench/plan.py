@@ -1,4 +1,4 @@
-"""What is measured against whom, and in which order. Pure."""
+"""The workloads, their contestants and the order of the runs. Pure."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
@@ -6,11 +6,11 @@ from typing import Literal
 import msgspec
 
 Act = Literal["capacity", "half", "single"]
-"""As much as it can, half of that with pauses, one client alone."""
+"""The full capacity, half of it with pauses, or one client alone."""
 Kind = Literal["get", "paths", "patch", "post"]
-"""How load.lua makes a request: paths takes one of a list, the others make their own."""
+"""How load.lua makes a request: `paths` takes one of a list, the others make their own."""
 Contestant = Literal["service-1", "service-2", "peer-1", "empty-1", "pgbench"]
-"""The number is that of its processes."""
+"""The number at the end is the number of processes."""
 
 
 class Workload(msgspec.Struct, frozen=True):
@@ -18,9 +18,9 @@ class Workload(msgspec.Struct, frozen=True):
     title: str
     kind: Kind
     rivals: tuple[Contestant, ...]
-    """Who meets it at the smallest table; at larger ones only service-1 does."""
+    """The contestants at the smallest table; at larger tables only service-1 runs."""
     grows: bool = False
-    """Whether the size of the table should make no difference to it, and is tried."""
+    """Whether it runs at every table size; the size should make no difference."""
     paced: bool = False
     """Whether its latency at half its capacity is a figure."""
     writes: bool = False
@@ -43,7 +43,7 @@ WORKLOADS = (
              writes=True),
 )  # fmt: skip
 IDLE = "idle"
-"""Beside the workloads: what batching adds to a direct statement when nobody else asks."""
+"""A measurement that is no workload: the time that batching adds to a single client's read."""
 SINGLE_RIVALS: tuple[Contestant, ...] = ("service-1", "peer-1", "empty-1")
 
 
@@ -70,13 +70,13 @@ class Run(msgspec.Struct, kw_only=True):
     p99_ms: float | None = None
     max_ms: float | None = None
     failures: int = 0
-    """Answers of 400 and above, time-outs and lost connections."""
+    """The number of responses of 400 and above, time-outs and lost connections."""
     rss_mib: float | None = None
-    """The largest resident memory of any of its processes while it ran."""
+    """The largest resident memory of any process of the contestant during the run."""
 
 
 class Idle(msgspec.Struct, kw_only=True):
-    """Medians of reads of one lead, one at a time, in turns direct and through a Batcher."""
+    """Medians of reads of one lead, one at a time, alternately direct and through a Batcher."""
 
     round: int
     direct_ms: float
@@ -88,12 +88,12 @@ def find_workload(name: str) -> Workload:
 
 
 def choose_workloads(only: Collection[str]) -> list[Workload]:
-    """All, or those named."""
+    """The workloads named in `only`, or all if it is empty."""
     return [workload for workload in WORKLOADS if not only or workload.name in only]
 
 
 def plan_capacity(workloads: Sequence[Workload], sizes: Sequence[int]) -> list[Step]:
-    """Every workload for all its rivals, side by side, so that a slow minute hits them alike."""
+    """Every workload for all its rivals in succession, so that a slow minute hits all alike."""
     steps = []
     for workload in workloads:
         steps += [Step("capacity", workload.name, rival, sizes[0]) for rival in workload.rivals]
@@ -103,7 +103,7 @@ def plan_capacity(workloads: Sequence[Workload], sizes: Sequence[int]) -> list[S
 
 
 def plan_half(workloads: Sequence[Workload], sizes: Sequence[int]) -> list[Step]:
-    """The latencies of what is paced, at all sizes."""
+    """The steps that measure the latencies of paced workloads, at all sizes."""
     return [
         Step("half", workload.name, "service-1", size)
         for workload in workloads
@@ -113,13 +113,13 @@ def plan_half(workloads: Sequence[Workload], sizes: Sequence[int]) -> list[Step]
 
 
 def plan_single(workloads: Sequence[Workload], sizes: Sequence[int]) -> list[Step]:
-    """One client that waits for each answer, against an idle server."""
+    """The steps with one client that waits for each response, against an idle server."""
     names = {workload.name for workload in workloads}
     return [Step("single", "get", rival, sizes[0]) for rival in SINGLE_RIVALS if "get" in names]
 
 
 def order_rounds(steps: Sequence[Step], rounds: int) -> Iterator[tuple[int, Step]]:
-    """All steps once a round; every round begins with another one of each workload."""
+    """All steps once a round; each workload's first contestant changes from round to round."""
     for number in range(rounds):
         for name in dict.fromkeys(step.workload for step in steps):
             group = [step for step in steps if step.workload == name]

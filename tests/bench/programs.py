@@ -1,4 +1,4 @@
-"""The load programs: run to their end, and ended with us."""
+"""Runs the load programs to their end; they are killed if the bench ends first."""
 
 import asyncio
 import contextlib
@@ -15,16 +15,20 @@ class LoadError(Exception):
 
 
 async def run_program(
-    argv: Sequence[str | Path], seconds: float, env: Mapping[str, str] | None = None
+    argv: Sequence[str | Path],
+    seconds: float,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> str:
-    """What it printed; LoadError if it fails or takes GRACE_S longer than `seconds`."""
+    """The program's output; LoadError if it fails or takes GRACE_S longer than `seconds`."""
     process = await asyncio.create_subprocess_exec(
         *argv,
         env=None if env is None else {**os.environ, **env},
+        cwd=cwd,
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is ours to hear
+        start_new_session=True,  # Ctrl-C must reach only the bench
     )
     try:
         async with asyncio.timeout(seconds + GRACE_S):

@@ -1,4 +1,4 @@
-"""Which paths each workload asks for, and whether a server answers them at all."""
+"""The paths that each workload requests, and the check that a server answers them."""
 
 import json
 import secrets
@@ -11,27 +11,27 @@ import aiohttp
 from tests.bench.fill import FEW, MANY, pick_rare
 from tests.bench.plan import Workload
 from tests.bench.programs import LoadError
-from tests.bench.targets import Target
+from tests.bench.targets import Server
 
 LIMIT = 25
 DEEP_PAGE = 10_000
 STRIDE = 100
-"""The pages that lead to the deep one are the largest that there are."""
+"""The size of the pages on the way to the deep page: the largest permitted size."""
 
 
 class UnservedError(LoadError):
-    """A server does not answer a workload's request; the message says how it answered."""
+    """A server does not serve a workload's request; the message contains its response."""
 
 
-async def find_paths(workload: Workload, target: Target) -> list[str]:
-    """The paths of a workload that asks for a list of them; one request proves that it works.
+async def find_paths(workload: Workload, server: Server) -> list[str]:
+    """The paths of a workload of kind `paths`, else none; one request checks that it works.
 
     Raises UnservedError if it does not.
     """
-    headers = {"Authorization": f"Bearer {target.database.key}"}
-    async with aiohttp.ClientSession(target.url, headers=headers) as session:
+    headers = {"Authorization": f"Bearer {server.key}"}
+    async with aiohttp.ClientSession(server.url, headers=headers) as session:
         if workload.kind == "paths":
-            return await _choose_paths(workload.name, session, target.database.leads)
+            return await _choose_paths(workload.name, session, server.leads)
         lead = f"/v1/leads/lead_01J{1:023d}"
         match workload.kind:
             case "get":
@@ -61,7 +61,7 @@ async def _choose_paths(name: str, session: aiohttp.ClientSession, leads: int) -
 
 
 def choose_questions(name: str, leads: int) -> Sequence[str]:
-    """What a workload searches for."""
+    """The search words of a workload."""
     if name != "search_typo":
         return FEW if name == "search_few" else MANY
     rare = pick_rare(leads, 40)
@@ -70,7 +70,7 @@ def choose_questions(name: str, leads: int) -> Sequence[str]:
 
 
 async def _find_cursor(session: aiohttp.ClientSession, rows: int) -> str:
-    """The cursor behind so many rows, found as a client would: page by page."""
+    """The cursor after `rows` rows, found page by page as a client does."""
     cursor = ""
     left = rows
     while left > 0:
@@ -84,10 +84,10 @@ async def _find_cursor(session: aiohttp.ClientSession, rows: int) -> str:
     return cursor
 
 
-async def count_matches(target: Target, paths: list[str]) -> list[int]:
-    """The `total` of each path."""
-    headers = {"Authorization": f"Bearer {target.database.key}"}
-    async with aiohttp.ClientSession(target.url, headers=headers) as session:
+async def count_matches(server: Server, paths: list[str]) -> list[int]:
+    """The `total` in the response of each path."""
+    headers = {"Authorization": f"Bearer {server.key}"}
+    async with aiohttp.ClientSession(server.url, headers=headers) as session:
         return [(await _ask(session, "GET", path))["pagination"]["total"] for path in paths]
 
 

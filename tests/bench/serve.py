@@ -1,7 +1,7 @@
-"""`python -m tests.bench.serve APP PORT PROCESSES`: another app, run by uvicorn as it comes.
+"""`python -m tests.bench.serve MODULE PORT PROCESSES`: another app, run by plain uvicorn.
 
-The flags are those of `leadlog serve` (service/commands/run.py), but for the protocol, which there
-is our own (service/http/protocol.py).
+The options are those of `leadlog serve` (service/cli/commands/serve.py), except for the protocol:
+`leadlog serve` uses its own (service/http/server/protocol.py).
 """
 
 import sys
@@ -9,9 +9,9 @@ import sys
 import uvicorn
 
 
-def main(app: str, port: int, processes: int) -> None:
+def main(module: str, port: int, processes: int) -> None:
     uvicorn.run(
-        f"tests.bench.{app}:create_app",
+        f"tests.bench.{module}:create_app",
         factory=True,
         host="127.0.0.1",
         port=port,

@@ -1,4 +1,4 @@
-"""What takes part: PostgreSQL and Valkey of our own, and a filled database for each size."""
+"""The servers of a bench: our own PostgreSQL and Valkey, and a filled database for each size."""
 
 import asyncio
 import hashlib
@@ -13,29 +13,29 @@ from pathlib import Path
 import asyncpg
 
 import sql
-from service.dev.datafolder import prepare_folder
-from service.dev.first_key import ensure_tenant
-from service.dev.folderlock import lock_folder
-from service.dev.servers import Postgres, Valkey
-from service.dev.supervisor import PROJECT
-from service.keys import create_key
-from service.processes import Child
+from service.access.api_keys import create_key
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.first_key import ensure_tenant
+from service.cli.dev.folder_lock import lock_folder
+from service.cli.dev.servers import Postgres, Valkey
+from service.cli.dev.supervisor import PROJECT
+from service.cli.processes import Child
 from sql.connection import connect
 from sql.migrate import migrate
 from tests.bench import fill
 from tests.bench.fill import fill_leads
-from tests.bench.pgbench import SEQUENCE
+from tests.bench.load.pgbench import SEQUENCE
 
 STOP_GRACE_S = 6.0
 TENANT = "bench"
-"""And its plan, so that limits are counted; they are never reached."""
+"""The name of the tenant and of its plan, whose limits are counted but too high to reach."""
 MANY = 2_000_000_000
 MIGRATIONS = PROJECT / "sql" / "migrations"
 
 
 @dataclass(frozen=True)
 class Database:
-    """One size of table."""
+    """A database filled with `leads` leads."""
 
     leads: int
     dsn: str
@@ -45,7 +45,7 @@ class Database:
 
 @dataclass
 class Stage:
-    """What one run of the bench has started."""
+    """Everything that one run of the bench has started."""
 
     folder: Path
     environ: Mapping[str, str]
@@ -57,7 +57,7 @@ class Stage:
     children: list[Child] = field(default_factory=list)
     """Processes that end with the stage."""
     notes: list[str] = field(default_factory=list)
-    """What was left out, and why; whatever a reader of the figures should know."""
+    """Remarks for readers of the figures, such as what was left out and why."""
 
     def note(self, text: str) -> None:
         if text not in self.notes:
@@ -74,7 +74,7 @@ async def set_stage(
     *,
     keep: bool = False,
 ) -> AsyncIterator[Stage]:
-    """Starts the servers in a new folder inside `parent`; afterwards nothing of it is left.
+    """Starts the servers in a new folder inside `parent`; the new folder is removed afterwards.
 
     With `keep` they run in `parent` itself, where filled tables stay for the next run.
     """
@@ -93,7 +93,7 @@ async def set_stage(
         stack.push_async_callback(admin.close)
         for size in sizes:
             stage.databases[size] = await make_database(stage, admin, size, keep=keep)
-        await admin.execute("CHECKPOINT")  # or the first rounds would pay for it
+        await admin.execute("CHECKPOINT")  # else the first rounds would be slower
         stack.push_async_callback(stop_children, stage)
         yield stage
 
@@ -101,7 +101,7 @@ async def set_stage(
 async def make_database(
     stage: Stage, admin: asyncpg.Connection, leads: int, *, keep: bool
 ) -> Database:
-    """A migrated database with so many leads of one tenant; `keep`: a copy of one that stays."""
+    """A migrated database with `leads` leads of one tenant; with `keep`, a copy of a kept one."""
     name = f"bench_{leads}"
     dsn = stage.postgres.dsn_of("leadlog", name)
     await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
@@ -133,7 +133,7 @@ async def fill_database(stage: Stage, dsn: str, leads: int) -> None:
 
 
 def digest_fill() -> str:
-    """Differs when what is kept was filled in another way, or into another schema."""
+    """A digest of fill.py and the migrations; kept databases with another digest are not reused."""
     files = (Path(fill.__file__), *sorted(MIGRATIONS.glob("*.sql")))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 

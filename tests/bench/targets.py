@@ -1,20 +1,22 @@
 """The servers that are measured, each with the command line and environment of production."""
 
 import asyncio
-import contextlib
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from service.dev.first_key import ensure_secret_key
-from service.dev.supervisor import PROJECT
-from service.launch import build_command
-from service.processes import Child, read_last_line
+import msgspec
+
+from service.cli.dev.first_key import ensure_secret_key
+from service.cli.dev.readiness import is_ready
+from service.cli.dev.server_logs import read_reason
+from service.cli.launch import build_command
+from service.cli.processes import Child
+from tests.bench.against.tree import OURS, Tree
 from tests.bench.plan import Contestant
 from tests.bench.programs import LoadError
 from tests.bench.stage import Database, Stage
@@ -28,6 +30,14 @@ NO_PEER = (
 )
 
 
+class Server(msgspec.Struct, frozen=True):
+    """The URL of a server, an API key for it, and the number of leads in its database."""
+
+    url: str
+    key: str
+    leads: int
+
+
 @dataclass(frozen=True)
 class Target:
     """A running server and the database behind it."""
@@ -37,13 +47,17 @@ class Target:
     child: Child
     log: Path
 
+    @property
+    def server(self) -> Server:
+        return Server(self.url, self.database.key, self.database.leads)
+
 
 Targets = dict[tuple[Contestant, int], Target]
 """By contestant and number of leads."""
 
 
 async def start_targets(stage: Stage, wanted: Iterable[tuple[Contestant, int]]) -> Targets:
-    """Starts every server that is wanted; returns when all are ready."""
+    """Starts the wanted servers; returns when all are ready."""
     targets: Targets = {}
     for contestant, leads in wanted:
         database = stage.databases[leads]
@@ -60,8 +74,8 @@ async def prepare_peer(stage: Stage, database: Database) -> bool:
     if not all(find_spec(name) for name in PEER_NEEDS):
         stage.note(NO_PEER)
         return False
-    from tests.bench.peer import create_engine  # noqa: PLC0415  # its packages are optional
-    from tests.bench.peer_tables import make_tables  # noqa: PLC0415
+    from tests.bench.peer.app import create_engine  # noqa: PLC0415  # its packages are optional
+    from tests.bench.peer.tables import make_tables  # noqa: PLC0415
 
     engine = create_engine(database.dsn)
     await make_tables(engine)
@@ -74,32 +88,35 @@ def start_target(stage: Stage, contestant: Contestant, database: Database) -> Ta
     port = find_free_port()
     if app == "service":
         address = ["--host", "127.0.0.1", "--port", str(port), "--workers", processes]
-        arguments = ["service.cli", "serve", *address]
+        arguments = ["service.cli.main", "serve", *address]
     else:
-        arguments = ["tests.bench.serve", app, str(port), processes]
+        module = "peer.app" if app == "peer" else app
+        arguments = ["tests.bench.serve", module, str(port), processes]
     name = f"{contestant}-{database.leads}"
     child = start_child(stage, name, arguments, database)
     return Target(f"http://127.0.0.1:{port}", database, child, stage.folder / f"{name}.log")
 
 
 def start_workers(stage: Stage, database: Database) -> None:
-    """`leadlog work` beside the servers."""
-    arguments = ["service.cli", "work"]
+    """Starts `leadlog work` beside the servers."""
+    arguments = ["service.cli.main", "work"]
     start_child(stage, f"work-{database.leads}", arguments, database)
 
 
-def start_child(stage: Stage, name: str, arguments: list[str], database: Database) -> Child:
-    """A process in the environment that `leadlog dev` would give it; its log goes to a file."""
+def start_child(
+    stage: Stage, name: str, arguments: list[str], database: Database, tree: Tree = OURS
+) -> Child:
+    """Starts a process in the environment that `leadlog dev` gives it; its log goes to a file."""
     env = {
         "PATH": "/usr/bin:/bin",
-        "PYTHONPATH": str(PROJECT),
+        "PYTHONPATH": str(tree.root),
         "SECRET_KEY": ensure_secret_key(stage.folder / "secret.key"),
         **stage.environ,
         "DATABASE_URL": database.dsn,
         "REDIS_URL": stage.valkey.url,
         "DATA_DIR": str(stage.folder),
     }
-    argv = build_command([sys.executable, "-P", "-m", *arguments], signal.SIGTERM)
+    argv = build_command([str(tree.python), "-P", "-m", *arguments], signal.SIGTERM)
     child = Child(argv, cwd=stage.folder, env=env, log=stage.folder / f"{name}.log")
     stage.children.append(child)
     return child
@@ -113,21 +130,8 @@ def find_free_port() -> int:
 
 async def wait_until_ready(target: Target) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
-    while not await is_ready(target.url):
+    host, port = target.url.removeprefix("http://").split(":")
+    while not await is_ready(host, int(port)):
         if target.child.poll() is not None or time.monotonic() > deadline:
-            raise LoadError(f"{target.log.stem} did not come up: {read_last_line(target.log)}.")
+            raise LoadError(f"{target.log.stem} did not come up: {read_reason(target.log)}.")
         await asyncio.sleep(READY_POLL_S)
-
-
-async def is_ready(url: str) -> bool:
-    host, port = url.removeprefix("http://").split(":")
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(5):
-            reader, writer = await asyncio.open_connection(host, int(port))
-            try:
-                head = f"GET /health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-                writer.write(head.encode())
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    return False

@@ -7,43 +7,45 @@ import pytest
 import redis.asyncio
 from msgspec.structs import replace
 
-from service.db import create_pool
-from service.dev.datafolder import prepare_folder
-from service.dev.servers import Postgres, Valkey
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.servers import Postgres, Valkey
+from service.database.connect import create_pool
 from service.settings import Settings
 from sql.migrate import migrate
+from tests.faults.fault_harness import FaultServers, Say
 from tests.faults.ledger import Outcome
-from tests.faults.plant import Home, Say
-from tests.workbench import Workbench, make_workbench
+from tests.harness.worker_harness import WorkerHarness, make_worker_harness
 
 _outcomes = pytest.StashKey[list[Outcome]]()
 
 
 @pytest.fixture(scope="module")
-async def home(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
-    folder = prepare_folder(tmp_path_factory.mktemp("home"))
+async def servers(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[FaultServers]:
+    folder = prepare_folder(tmp_path_factory.mktemp("servers"))
     # Durable: a crash must lose nothing that was committed.
     async with Postgres(folder) as postgres, Valkey(folder, durable=False) as valkey:
         await migrate(postgres.dsn)
         logs = tmp_path_factory.mktemp("logs")
         own = replace(settings, database_url=postgres.dsn, redis_url=valkey.url, log_level="error")
-        yield Home(postgres, valkey, own, logs)
+        yield FaultServers(postgres, valkey, own, logs)
 
 
 @pytest.fixture
-async def writer(home: Home) -> AsyncIterator[Workbench]:
-    """Writes as an API process does, for a tenant of its own; wake-ups included."""
-    client = redis.asyncio.Redis.from_url(home.settings.require_redis_url())
-    async with await create_pool(home.settings, "faults") as pool:
-        bench = await make_workbench(pool, home.settings, client)
-        async with bench.shop.wakeups.running(listening=False):
+async def writer(servers: FaultServers) -> AsyncIterator[WorkerHarness]:
+    """A harness that writes as an API process does, with wake-ups, for a new tenant."""
+    client = redis.asyncio.Redis.from_url(servers.settings.require_redis_url())
+    async with await create_pool(servers.settings, "faults") as pool:
+        bench = await make_worker_harness(pool, servers.settings, client)
+        async with bench.context.wakeups.running(listening=False):
             yield bench
     await client.aclose()
 
 
 @pytest.fixture
 def say(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> Say:
-    """Tells on the terminal how far a run has come; not when several runs share it."""
+    """Prints the progress of a run on the terminal; prints nothing under xdist."""
     name = request.node.name
 
     def tell(text: str) -> None:
@@ -57,7 +59,7 @@ def say(request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> Sa
 
 @pytest.fixture
 def keep(pytestconfig: pytest.Config) -> list[Outcome]:
-    """Takes the outcomes for the table."""
+    """The list of outcomes for the table."""
     return pytestconfig.stash.setdefault(_outcomes, [])
 
 

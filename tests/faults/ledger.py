@@ -1,4 +1,4 @@
-"""What a receiver accepted, noted by the receiver: it knows nothing of our tables."""
+"""A receiver's own record of the events that it accepted, independent of our tables."""
 
 import asyncio
 import random
@@ -9,14 +9,14 @@ from collections.abc import Callable
 import msgspec
 from aiohttp import web
 
-from tests.receiver import Received
+from tests.loopback.receiver import Received
 
 Seen = tuple[str, int]
-"""A lead and the version of one of its events."""
+"""The id of a lead and the version of one of its events."""
 
 
 class Outcome(msgspec.Struct):
-    """What came of a run, for the table that `make faults` prints."""
+    """The outcome of a run, for the table that `make faults` prints."""
 
     title: str
     faults: int
@@ -25,7 +25,7 @@ class Outcome(msgspec.Struct):
     inversions: int
     duplicates: int
     bound: int
-    """How many duplicates there may be: what was in flight at each fault, and one flush."""
+    """The permitted number of duplicates: the deliveries in flight at each fault, and one flush."""
     seconds: float = 0.0
     notes: str = ""
 
@@ -36,19 +36,19 @@ class Outcome(msgspec.Struct):
 
 
 def read_event(received: Received) -> Seen:
-    """Of an event of the log."""
+    """The lead and version of a delivered event of the log."""
     data = received.event["data"]
     return data["lead"]["id"], data["version"]
 
 
 def read_id(received: Received) -> Seen:
-    """Of a made-up delivery, evt_LEAD_VERSION."""
+    """The lead and version of a made-up event with the id evt_LEAD_VERSION."""
     _, lead, version = received.id.split("_")
     return lead, int(version)
 
 
 class Ledger:
-    """Answers after a moment by chance, now and then with 500; notes what it answers with 200."""
+    """Responds after a random delay, at random with 500; records what it accepts with 200."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Ledger:
         self.times: list[float] = []
         self.open = 0
         self.opens: list[int] = []
-        """How many requests were open when each came."""
+        """The number of open requests at the arrival of each request, itself included."""
 
     async def answer(self, received: Received) -> web.Response:
         self.open += 1
@@ -77,11 +77,11 @@ class Ledger:
         return web.Response()
 
     def count_since(self, seconds: float) -> int:
-        """How many it accepted in the last so many seconds."""
+        """The number of events accepted in the last `seconds`."""
         return sum(at > time.monotonic() - seconds for at in self.times[-20_000:])
 
     def compare(self, title: str, faults: int, wanted: set[Seen], bound: int) -> Outcome:
-        """`wanted`: every lead and version that there is an event of."""
+        """Compares the accepted events with `wanted`, the lead and version of every event."""
         accepted = set(self.accepted)
         return Outcome(
             title=title,
@@ -95,7 +95,7 @@ class Ledger:
 
 
 def count_inversions(accepted: list[Seen]) -> int:
-    """How often a lead's event came for the first time after a later one of the same lead."""
+    """The number of events that first arrived after a later event of the same lead."""
     newest: Counter[str] = Counter()
     seen: set[Seen] = set()
     inversions = 0

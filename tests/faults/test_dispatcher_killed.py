@@ -1,18 +1,19 @@
-"""Dispatchers killed under load, against a ledger that the receiver keeps."""
+"""Dispatchers are killed under load; the receiver's ledger shows lost and repeated events."""
 
 from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
 
-from service.db import Pool
+from service.database.connect import Pool
+from service.encryption import open_encryptor
 from service.settings import Settings
-from service.webhooks.endpoints import NewEndpoint, create_endpoint, open_box
+from service.webhooks.endpoints import NewEndpoint, create_endpoint
 from tests.bench.webhooks.stage import Process, start
-from tests.factories import make_tenant
 from tests.faults.ledger import Ledger, Outcome, read_id
-from tests.receiver import run_receiver
-from tests.webhooks import wait_until
+from tests.harness.factories import make_tenant
+from tests.harness.running_service import wait_until
+from tests.loopback.receiver import run_receiver
 
 KILLS, PARTS = 4, 2
 ENDPOINTS, LEADS, VERSIONS = 6, 50, 8
@@ -28,7 +29,7 @@ EVENTS = {
 async def test_kill_9_loses_nothing_and_keeps_every_leads_order(
     committed: Pool, settings: Settings, admin_conn: asyncpg.Connection, keep: list[Outcome]
 ) -> None:
-    """Two dispatchers side by side; a kill takes each in turn, and its successor starts at once."""
+    """Two dispatchers run side by side; they are killed in turn and replaced at once."""
     ledger, bound = Ledger(0.02, read=read_id), 0
     async with run_receiver(ledger.answer) as receiver, AsyncExitStack() as stack:
         await fill(committed, settings, receiver.url)
@@ -46,7 +47,7 @@ async def test_kill_9_loses_nothing_and_keeps_every_leads_order(
     )
     keep.append(ledger.compare("kill -9", KILLS, EVENTS, bound + KILLS * flushed))
     keep[-1].check()
-    assert bound + KILLS * flushed < len(EVENTS) / 2  # a bound that could be broken
+    assert bound + KILLS * flushed < len(EVENTS) / 2  # else the bound would prove nothing
 
 
 async def start_part(stack: AsyncExitStack, settings: Settings, part: int) -> Process:
@@ -64,9 +65,9 @@ async def wait_done(pool: Pool, wanted: int) -> None:
 
 
 async def expire_leases(pool: Pool, admin_conn: asyncpg.Connection, part: int) -> int:
-    """Ends the leases of the part whose process is dead, which time would do; how many it had."""
+    """Expires the leases of the part, whose process is dead; returns their number."""
 
-    async def gone() -> bool:  # what it had asked for last may still be at work
+    async def gone() -> bool:  # its last query may still be running
         sessions = await admin_conn.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE state <> 'idle' "
             "AND pid <> pg_backend_pid() AND query LIKE '%delivery d SET token%'"
@@ -87,7 +88,7 @@ async def fill(pool: Pool, settings: Settings, url: str) -> None:
         async with pool.acquire() as conn, conn.transaction():
             tenant = await make_tenant(conn)
             new = NewEndpoint(url=url, events=["lead.updated"])
-            made = await create_endpoint(conn, open_box(settings), tenant.id, True, new)
+            made = await create_endpoint(conn, open_encryptor(settings), tenant.id, True, new)
             await conn.execute(
                 "INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, lead_id, "
                 "version, body) SELECT $1, true, 'evt_' || $4 || 'l' || n || '_' || v, now(), "

@@ -1,4 +1,4 @@
-"""Processes that write the same leads and e-mails: nobody deadlocks, no change is lost."""
+"""Processes write the same leads and e-mails without deadlocks and without lost changes."""
 
 import asyncio
 import json
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from service.db import Pool
-from tests.factories import make_lead, make_tenant
+from service.database.connect import Pool
+from tests.harness.factories import make_lead, make_tenant
 
 PROCESSES = 4
 LEADS = 8
@@ -17,7 +17,7 @@ LEADS = 8
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(60, marks=pytest.mark.long)])
 @pytest.mark.timeout(200)
-async def test_four_processes_on_the_same_leads_and_addresses(
+async def test_four_processes_write_the_same_leads_and_addresses_without_deadlock_or_loss(
     pool: Pool, database_url: str, redis_url: str, seconds: int
 ) -> None:
     async with pool.acquire() as conn:
@@ -57,7 +57,7 @@ SELECT coalesce(array_agg(lead_id), '{}') FROM (
         (SELECT array_agg(n::bigint) FROM generate_series(2, max(version)) AS n)
 ) AS broken
 """
-"""Leads whose events are not, in their order in the log, versions 2, 3, 4 …"""
+"""Selects leads whose events do not have the versions 2, 3, 4 … in the order of the log."""
 
 
 async def run_writer(*arguments: str) -> Any:

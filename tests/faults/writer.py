@@ -1,7 +1,8 @@
 """One of several processes that write the same leads and e-mails as fast as they can.
 
-`python -m tests.faults.writer DSN REDIS TENANT SECONDS NUMBER LEAD…` prints, as JSON, how often
-each kind of write came out how, and how far it has counted in each lead.
+`python -m tests.faults.writer DSN REDIS TENANT SECONDS NUMBER LEAD…` prints, as JSON, the number of
+outcomes of each kind of write. For each lead it also prints how often this process increased the
+field `count`, which all processes share, and the latest value of this process's own field.
 """
 
 import asyncio
@@ -14,23 +15,23 @@ from collections import Counter
 import msgspec
 from redis.asyncio import Redis
 
-from service.auth import Principal
-from service.db import create_pool
+from service.access.authentication import Principal
+from service.database.connect import create_pool
 from service.errors import Problem
-from service.etags import parse_if_match
+from service.events.wake_ups import Wakeups
+from service.leads.etags import parse_if_match
+from service.leads.models import LeadPatch, NewLead
 from service.leads.store import LeadStore
-from service.models import LeadPatch, NewLead
 from service.settings import Settings
-from service.wakeups import Wakeups
 
 HANDS = 60
-"""Requests at a time in each process."""
+"""The number of concurrent tasks in each process."""
 ADDRESSES = 12
-"""Fewer than the hands, so that they are always after the same ones."""
+"""Fewer addresses than tasks, so that the tasks always compete for the same addresses."""
 
 
 class Writer:
-    """What the hands of one process have in common."""
+    """The common state of all tasks of one process."""
 
     def __init__(self, leads: LeadStore, who: Principal, name: str, targets: list[str]) -> None:
         self.leads = leads
@@ -39,9 +40,9 @@ class Writer:
         self.targets = targets
         self.outcomes: Counter[str] = Counter()
         self.counted: Counter[str] = Counter()
-        """By lead: steps of the count that all processes share, taken under If-Match."""
+        """By lead: how often this process has increased the shared field `count`, with If-Match."""
         self.latest: dict[str, int] = dict.fromkeys(targets, 0)
-        """By lead: the last value under this process's own name."""
+        """By lead: the latest value of this process's own custom field."""
 
     async def run(self, ends_at: float, rng: random.Random) -> None:
         acts = [self.create, self.take_address, self.count_up, self.count_up, self.write_own]
@@ -55,7 +56,7 @@ class Writer:
             self.outcomes[f"{act.__name__}: {outcome}"] += 1
 
     async def create(self, rng: random.Random) -> None:
-        """A lead that lives for a moment, at one of the addresses."""
+        """Creates a lead with one of the addresses and deletes it at once."""
         made = await self.leads.capture(self.who, NewLead(email=make_address(rng)))
         lead_id = msgspec.json.decode(made.body)["id"]
         await self.leads.delete(self.who, lead_id)
@@ -73,7 +74,7 @@ class Writer:
         self.counted[lead_id] += 1
 
     async def write_own(self, rng: random.Random) -> None:
-        """The process's own field: patches of one lead keep their order within a process."""
+        """Writes the process's own field: a process's patches of one lead must keep their order."""
         lead_id = rng.choice(self.targets)
         self.latest[lead_id] += 1
         patch = LeadPatch(custom_fields={self.name: self.latest[lead_id]})

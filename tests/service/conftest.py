@@ -1,4 +1,4 @@
-"""`api`: the running app and a tenant of one's own in it; `other`: one that must see nothing."""
+"""Fixtures: `api` calls the running app as a new tenant; `other` is a second new tenant."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,15 +7,15 @@ import aiohttp
 import pytest
 from msgspec.structs import replace
 
-from service.db import Pool
+from service.database.connect import Pool
 from service.settings import Settings
-from tests.factories import Tenant, make_tenant
-from tests.serving import Api, serve_api
+from tests.harness.api_client import Api, serve_api
+from tests.harness.factories import Tenant, make_tenant
 
 
 @pytest.fixture(scope="session")
 def settings(settings: Settings) -> Settings:
-    """Quiet, and with a `doc_url` that can be told from the default."""
+    """Settings that log errors only and have a `doc_url` that differs from the default."""
     return replace(settings, log_level="error", public_docs_url="https://leadlog.test/docs")
 
 
@@ -51,7 +51,7 @@ def api(server: str, session: aiohttp.ClientSession, tenant: Tenant) -> Api:
 
 @pytest.fixture
 async def nothing_written(pool: Pool) -> AsyncIterator[None]:
-    """Fails a test that changes a lead, logs an event or makes or ends a key."""
+    """Fails a test that changes a lead, logs an event, or creates or revokes a key."""
     before = await digest_data(pool)
     yield
     assert await digest_data(pool) == before

@@ -16,7 +16,7 @@ def test_the_time_is_written_as_the_ulid_library_writes_it(ms: int) -> None:
     assert _encode_time(ms) == str(ULID.from_int(ms << 80))[:10]
 
 
-def test_ids_differ_and_carry_the_time_they_were_made() -> None:
+def test_ids_differ_and_contain_the_time_of_their_creation() -> None:
     before = time.time() - 0.001
     ids = [make_id("lead") for _ in range(10_000)]
     assert len(set(ids)) == len(ids)
@@ -24,7 +24,7 @@ def test_ids_differ_and_carry_the_time_they_were_made() -> None:
     assert before <= ULID.from_str(ids[0][5:]).timestamp <= time.time()
 
 
-def test_every_random_digit_comes_equally_often_in_every_place() -> None:
+def test_every_digit_is_equally_frequent_at_every_random_position() -> None:
     ids = [make_id("lead")[-16:] for _ in range(32_000)]
     for place in range(16):
         counts = Counter(each[place] for each in ids)

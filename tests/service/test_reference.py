@@ -1,4 +1,4 @@
-"""The reference's own requests, replayed in its order: a client written for it works unchanged."""
+"""The requests of the reference, replayed in order: a client written for it works unchanged."""
 
 import asyncio
 import re
@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 
 from service.app import API
-from service.db import Pool
-from tests.factories import Tenant, make_lead, make_tenant
-from tests.reference import SOURCE, load_exchanges, parse_reference
-from tests.serving import Answer, Api
+from service.database.connect import Pool
+from tests.harness.api_client import Api, ApiResponse
+from tests.harness.factories import Tenant, make_lead, make_tenant
+from tests.service.reference import SOURCE, load_exchanges, parse_reference
 
 REFERENCE = load_exchanges()
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 ROUTES = {f"{op.method} {op.path}" for op in API}
 OTHERS = 47
-"""The list of the reference has 48 leads, of which it shows the first."""
+"""The list of the reference has 48 leads and shows only the first."""
 
-Send = Callable[[Api, str], Awaitable[Answer]]
+Send = Callable[[Api, str], Awaitable[ApiResponse]]
 
 
-async def send_by_client(api: Api, curl: str) -> Answer:
-    """Takes the command apart as curl would."""
+async def send_by_client(api: Api, curl: str) -> ApiResponse:
+    """Parses a command as curl would, and sends its request."""
     words = iter(shlex.split(curl.replace("\\\n", ""))[1:])
     method, url, body, headers = "", "", None, {}
     for word in words:
@@ -44,24 +44,24 @@ async def send_by_client(api: Api, curl: str) -> Answer:
     )
 
 
-async def send_by_shell(_: Api, curl: str) -> Answer:
-    """Runs the command as it is."""
+async def send_by_shell(_: Api, curl: str) -> ApiResponse:
+    """Runs a command in a shell."""
     command = f"curl() {{ command curl -sS -w '\\n%{{http_code}}' \"$@\"; }}\n{curl}"
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", command, stdout=asyncio.subprocess.PIPE
     )
     body, status = (await process.communicate())[0].rsplit(b"\n", 1)
-    return Answer(int(status), {}, body)
+    return ApiResponse(int(status), {}, body)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A tenant as the reference shows it, and a way to send its commands."""
+    """A tenant with the leads of the reference, and a function that sends its commands."""
 
     api: Api
     send: Send
 
-    async def run(self, name: str, old_id: str = "", new_id: str = "") -> Answer:
+    async def run(self, name: str, old_id: str = "", new_id: str = "") -> ApiResponse:
         key = self.api.key
         assert key is not None
         curl = REFERENCE[name].make_curl(self.api.url, key)
@@ -77,7 +77,7 @@ async def replay(request: pytest.FixtureRequest, api: Api, pool: Pool) -> Replay
 
 
 async def seed_leads(pool: Pool, tenant: Tenant) -> None:
-    """The lead of the examples, and others that the filter of its list finds after it."""
+    """Creates the lead of the examples, and others that the filtered list returns after it."""
     known = REFERENCE["get"].answer
     row = {re.sub("([A-Z])", lambda m: f"_{m[1].lower()}", name): v for name, v in known.items()}
     for name in ("first_seen_at", "last_active_at", "created_at", "updated_at"):
@@ -92,7 +92,7 @@ async def seed_leads(pool: Pool, tenant: Tenant) -> None:
 
 
 def assert_alike(ours: Any, theirs: Any, *, made: bool = False) -> None:
-    """The same fields in the same order with the same values; `made`: by us, just now."""
+    """Asserts equal fields, order and values; if `made`, times, ids and scores may differ."""
     if isinstance(theirs, dict):
         assert list(ours) == list(theirs)
         for name, value in theirs.items():
@@ -117,13 +117,13 @@ async def test_the_list_shows_the_lead_first_and_counts_all(replay: Replay) -> N
     assert len(answer.json["data"]) == 10
     assert_alike(answer.json["data"][:1], theirs["data"])
     pagination = answer.json["pagination"]
-    assert list(pagination)[-1] == "nextCursor"  # ours, after the reference's
+    assert list(pagination)[-1] == "nextCursor"  # our field, after the reference's
     del pagination["nextCursor"]
     assert_alike(pagination, theirs["pagination"])
     assert list(answer.json) == list(theirs)
 
 
-async def test_one_lead_has_the_fields_of_the_reference_and_then_ours(replay: Replay) -> None:
+async def test_one_lead_has_the_fields_of_the_reference_and_then_our_fields(replay: Replay) -> None:
     answer = await replay.run("get")
     assert answer.status == 200
     fields = answer.json
@@ -148,13 +148,13 @@ async def test_a_lead_is_created_and_changed_as_the_reference_shows(replay: Repl
     assert changed.json["updatedAt"] == changed.json["lastActiveAt"] > lead["updatedAt"]
 
 
-async def test_the_search_finds_the_lead_and_says_where(replay: Replay) -> None:
+async def test_the_search_finds_the_lead_and_its_matched_field(replay: Replay) -> None:
     answer = await replay.run("search")
     assert answer.status == 200
     assert_alike(answer.json, REFERENCE["search"].answer)
 
 
-async def test_a_taken_email_address_is_answered_as_the_reference_shows(replay: Replay) -> None:
+async def test_a_taken_email_address_gets_the_response_of_the_reference(replay: Replay) -> None:
     theirs = REFERENCE["conflict"].answer["error"]
     taken = {"email": REFERENCE["get"].answer["email"]}
     answer = await replay.api.post("/api/v1/leads", taken)
@@ -169,7 +169,7 @@ async def test_a_taken_email_address_is_answered_as_the_reference_shows(replay: 
 
 
 @pytest.mark.skipif(not SOURCE.exists(), reason=f"{SOURCE} lies beside the repository, not in it")
-def test_the_data_file_is_what_the_reference_says() -> None:
+def test_the_data_file_equals_the_reference() -> None:
     parsed = parse_reference(SOURCE.read_text(encoding="utf-8"))
     assert parsed == [
         {"curl": exchange.curl, "answer": exchange.answer} for exchange in REFERENCE.values()

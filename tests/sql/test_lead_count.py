@@ -1,4 +1,4 @@
-"""The counters of leads agree with the leads, whoever writes and however many at once."""
+"""The counters equal the numbers of leads after any statement and with any number of writers."""
 
 import asyncio
 import random
@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 import sql
-from service.db import Pool
-from service.leads.kinds import SOURCES, STATUSES, list_kinds
-from tests.factories import make_lead, make_tenant
+from service.database.connect import Pool
+from service.leads.status_source import SOURCES, STATUSES, list_status_source_codes
+from tests.harness.factories import make_lead, make_tenant
 
 WRITERS = 8
 LAST_SLOT = 63
-"""The last of the usual ones."""
+"""The last usual slot; slots above it are surplus."""
 _COUNTED = """
 SELECT status, source, count(*) AS n FROM lead WHERE tenant_id = $1 AND live GROUP BY 1, 2
 """
-_KEPT = """
+_STORED = """
 SELECT status, source, sum(n) AS n FROM lead_count WHERE tenant_id = $1 AND live
 GROUP BY 1, 2 HAVING sum(n) <> 0
 """
@@ -37,7 +37,7 @@ async def tenant_id(committed: Pool) -> int:
         return (await make_tenant(conn)).id
 
 
-async def test_each_write_moves_the_counters_and_a_rollback_does_not(
+async def test_each_write_changes_the_counters_and_a_rollback_does_not(
     committed: Pool, tenant_id: int
 ) -> None:
     one = await make_lead(committed, tenant_id, status="new", source="api")
@@ -46,7 +46,7 @@ async def test_each_write_moves_the_counters_and_a_rollback_does_not(
         "UPDATE lead SET status = 'qualified', source = 'form' WHERE tenant_id = $1 AND id = $2",
         tenant_id, one,
     )  # fmt: skip
-    assert await read(committed, _KEPT, tenant_id) == {
+    assert await read(committed, _STORED, tenant_id) == {
         ("qualified", "form"): 1,
         ("lost", "chat"): 1,
     }
@@ -55,15 +55,15 @@ async def test_each_write_moves_the_counters_and_a_rollback_does_not(
         await transaction.start()
         await conn.execute("DELETE FROM lead WHERE tenant_id = $1", tenant_id)
         await transaction.rollback()
-    assert sum((await read(committed, _KEPT, tenant_id)).values()) == 2
+    assert sum((await read(committed, _STORED, tenant_id)).values()) == 2
     await committed.execute("DELETE FROM lead WHERE tenant_id = $1", tenant_id)
-    assert await read(committed, _KEPT, tenant_id) == {}
+    assert await read(committed, _STORED, tenant_id) == {}
 
 
-async def test_writers_of_long_transactions_neither_wait_nor_deadlock_nor_lose(
+async def test_writers_in_long_transactions_do_not_wait_deadlock_or_lose_counts(
     committed: Pool, tenant_id: int
 ) -> None:
-    """Each changes several kinds in an order of its own, in one transaction."""
+    """Each writer changes several statuses and sources in a random order, in one transaction."""
 
     async def write(seed: int) -> None:
         dice = random.Random(seed)
@@ -84,7 +84,7 @@ async def test_writers_of_long_transactions_neither_wait_nor_deadlock_nor_lose(
                     )
 
     async def reconcile() -> None:
-        """Finds nothing to correct, for it sees leads and counters in one snapshot."""
+        """Finds nothing to correct, because one snapshot shows leads and counters."""
         while not written.is_set():
             assert await committed.fetch(sql.lead_count_reconcile, tenant_id, True) == []
 
@@ -93,10 +93,12 @@ async def test_writers_of_long_transactions_neither_wait_nor_deadlock_nor_lose(
         group.create_task(reconcile())
         await asyncio.gather(*(write(seed) for seed in range(WRITERS)))
         written.set()
-    assert await read(committed, _KEPT, tenant_id) == await read(committed, _COUNTED, tenant_id)
+    assert await read(committed, _STORED, tenant_id) == await read(committed, _COUNTED, tenant_id)
 
 
-async def test_a_waiting_writer_does_not_hold_up_another(committed: Pool, tenant_id: int) -> None:
+async def test_an_open_transaction_does_not_block_another_writer(
+    committed: Pool, tenant_id: int
+) -> None:
     async with committed.acquire() as first, committed.acquire() as second:
         transaction = first.transaction()
         await transaction.start()
@@ -104,7 +106,7 @@ async def test_a_waiting_writer_does_not_hold_up_another(committed: Pool, tenant
         async with asyncio.timeout(5):
             await make_lead(second, tenant_id)
         await transaction.commit()
-    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 2}
+    assert await read(committed, _STORED, tenant_id) == {("new", "api"): 2}
 
 
 _SLOTS = "SELECT DISTINCT slot FROM lead_count WHERE tenant_id = $1 ORDER BY slot"
@@ -116,7 +118,7 @@ async def list_slots(pool: Pool, tenant_id: int) -> list[int]:
 
 @asynccontextmanager
 async def hold_all_slots(pool: Pool) -> AsyncIterator[None]:
-    """As 64 writers at work do."""
+    """Holds all usual slots, like 64 concurrent writers."""
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute(
             "SELECT pg_try_advisory_xact_lock(1818583396, n) FROM generate_series(0, $1::int) AS n",
@@ -125,7 +127,7 @@ async def hold_all_slots(pool: Pool) -> AsyncIterator[None]:
         yield
 
 
-async def test_surplus_slots_are_merged_once_their_writers_are_done(
+async def test_surplus_slots_are_merged_after_their_writers_have_committed(
     committed: Pool, tenant_id: int
 ) -> None:
     async with committed.acquire() as busy, committed.acquire() as done:
@@ -143,11 +145,13 @@ async def test_surplus_slots_are_merged_once_their_writers_are_done(
     assert len(await list_slots(committed, tenant_id)) == 2
     assert await committed.fetchval(sql.lead_count_merge, 100) == 1
     assert await list_slots(committed, tenant_id) == [0]
-    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 2, ("lost", "api"): 1}
+    assert await read(committed, _STORED, tenant_id) == {("new", "api"): 2, ("lost", "api"): 1}
     assert await committed.fetch(sql.lead_count_reconcile, tenant_id, True) == []
 
 
-async def test_nobody_waits_while_surplus_slots_are_merged(committed: Pool, tenant_id: int) -> None:
+async def test_no_writer_waits_while_surplus_slots_are_merged(
+    committed: Pool, tenant_id: int
+) -> None:
     async with committed.acquire() as writer, committed.acquire() as merger:
         async with hold_all_slots(committed):
             await make_lead(writer, tenant_id)
@@ -156,15 +160,15 @@ async def test_nobody_waits_while_surplus_slots_are_merged(committed: Pool, tena
         assert await merger.fetchval(sql.lead_count_merge, 100) == 1
         async with asyncio.timeout(5):
             await make_lead(writer, tenant_id)
-            async with hold_all_slots(committed):  # and so its own, which is being merged
+            async with hold_all_slots(committed):  # also its own slot, which is being merged
                 await make_lead(writer, tenant_id)
         await transaction.commit()
     await committed.fetchval(sql.lead_count_merge, 100)
     assert max(await list_slots(committed, tenant_id)) <= LAST_SLOT
-    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 3}
+    assert await read(committed, _STORED, tenant_id) == {("new", "api"): 3}
 
 
-async def test_reconciling_corrects_what_is_wrong_and_nothing_else(
+async def test_reconciliation_corrects_wrong_counters_and_no_others(
     committed: Pool, tenant_id: int
 ) -> None:
     await make_lead(committed, tenant_id)
@@ -172,12 +176,12 @@ async def test_reconciling_corrects_what_is_wrong_and_nothing_else(
     await committed.execute("UPDATE lead_count SET n = n + 3 WHERE tenant_id = $1", tenant_id)
     wrong: list[Any] = await committed.fetch(sql.lead_count_reconcile, tenant_id, True)
     assert [(row["status"], row["source"]) for row in wrong] == [("new", "api")]
-    assert await read(committed, _KEPT, tenant_id) == {("new", "api"): 1}
+    assert await read(committed, _STORED, tenant_id) == {("new", "api"): 1}
 
 
-async def test_python_and_the_database_number_kinds_alike(pool: Pool) -> None:
+async def test_python_and_the_database_use_the_same_status_source_codes(pool: Pool) -> None:
     for status, source in product(STATUSES, SOURCES):
-        number = await pool.fetchval("SELECT lead_kind($1, $2)", status, source)
-        assert list_kinds(status, source) == (number,)
-    assert list_kinds(None, None) is None
-    assert list_kinds("new") == (0, 1, 2, 3)
+        number = await pool.fetchval("SELECT lead_status_source($1, $2)", status, source)
+        assert list_status_source_codes(status, source) == (number,)
+    assert list_status_source_codes(None, None) is None
+    assert list_status_source_codes("new") == (0, 1, 2, 3)

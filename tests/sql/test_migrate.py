@@ -9,8 +9,8 @@ import pytest
 
 from sql.connection import connect, describe_dsn
 from sql.errors import DatabaseError
-from sql.migrate import check_server, migrate, pending, read_migrations, split_statements
-from tests.cluster import Cluster
+from sql.migrate import check_server, migrate, pending, read_migrations
+from tests.harness.cluster import Cluster
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def fetch(dsn: str, query: str) -> list[asyncpg.Record]:
         return rows
 
 
-async def test_our_own_migrations_apply_once_and_make_partitions(empty_url: str) -> None:
+async def test_the_migrations_apply_once_and_create_partitions(empty_url: str) -> None:
     names = [migration.name for migration in read_migrations()]
     assert names
     assert await pending(empty_url) == names
@@ -47,7 +47,7 @@ async def test_our_own_migrations_apply_once_and_make_partitions(empty_url: str)
     assert await fetch(empty_url, "SELECT FROM pg_inherits LIMIT 1")
 
 
-async def test_a_later_file_is_the_only_one_missing(empty_url: str, folder: Path) -> None:
+async def test_only_the_new_file_is_pending(empty_url: str, folder: Path) -> None:
     assert await migrate(empty_url, folder) == ["0001_first"]
     write(folder, "0002_second.sql", "ALTER TABLE first ADD COLUMN name text")
     assert await pending(empty_url, folder) == ["0002_second"]
@@ -59,21 +59,20 @@ async def test_pending_changes_nothing(empty_url: str, folder: Path) -> None:
     assert await fetch(empty_url, "SELECT FROM pg_tables WHERE schemaname = 'public'") == []
 
 
-async def test_many_at_once_take_turns(empty_url: str, folder: Path) -> None:
+async def test_concurrent_migrators_run_one_after_the_other(empty_url: str, folder: Path) -> None:
     applied = await asyncio.gather(*(migrate(empty_url, folder) for _ in range(5)))
     assert sorted(applied) == [[], [], [], [], ["0001_first"]]
 
 
 async def test_concurrent_index_builds_do_not_deadlock(empty_url: str, folder: Path) -> None:
-    write(
-        folder,
-        "0002_index.sql",
-        "-- no-transaction\n"
-        "CREATE INDEX CONCURRENTLY IF NOT EXISTS a ON first (id); -- one; with a semicolon\n"
-        "CREATE INDEX CONCURRENTLY IF NOT EXISTS b ON other (id);",
-    )
+    for number, name, table in (("0002", "a", "first"), ("0003", "b", "other")):
+        write(
+            folder,
+            f"{number}_index_{name}.sql",
+            f"-- no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {table} (id);",
+        )
     applied = await asyncio.gather(*(migrate(empty_url, folder) for _ in range(4)))
-    assert sum(map(len, applied)) == 2
+    assert sum(map(len, applied)) == 3
     rows = await fetch(
         empty_url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'b'::regclass"
     )
@@ -105,6 +104,15 @@ async def test_a_changed_file_is_refused(empty_url: str, folder: Path) -> None:
         await migrate(empty_url, folder)
 
 
+async def test_a_database_from_before_the_first_release_is_refused(
+    empty_url: str, folder: Path
+) -> None:
+    write(folder, "0020_webhook.sql", "SELECT 1")
+    await migrate(empty_url, folder)
+    with pytest.raises(DatabaseError, match="start anew with another DATA_DIR"):
+        await migrate(empty_url)
+
+
 async def test_a_database_of_a_newer_leadlog_is_refused(empty_url: str, folder: Path) -> None:
     write(folder, "0002_second.sql", "SELECT 1")
     await migrate(empty_url, folder)
@@ -113,7 +121,9 @@ async def test_a_database_of_a_newer_leadlog_is_refused(empty_url: str, folder: 
         await pending(empty_url, folder)
 
 
-async def test_a_migration_cannot_slip_in_before_later_ones(empty_url: str, folder: Path) -> None:
+async def test_a_migration_with_a_number_below_an_applied_one_is_refused(
+    empty_url: str, folder: Path
+) -> None:
     write(folder, "0003_third.sql", "SELECT 1")
     await migrate(empty_url, folder)
     write(folder, "0002_second.sql", "SELECT 1")
@@ -121,7 +131,7 @@ async def test_a_migration_cannot_slip_in_before_later_ones(empty_url: str, fold
         await migrate(empty_url, folder)
 
 
-async def test_partitions_are_made_at_the_end_if_there_is_a_function(
+async def test_partitions_are_created_last_if_their_function_exists(
     empty_url: str, folder: Path
 ) -> None:
     write(
@@ -147,22 +157,7 @@ def test_a_number_used_twice_is_an_error(folder: Path) -> None:
         read_migrations(folder)
 
 
-@pytest.mark.parametrize(
-    ("text", "statements"),
-    [
-        ("SELECT 1; SELECT 2", ["SELECT 1", "SELECT 2"]),
-        ("SELECT ';'; SELECT \"a;b\"", ["SELECT ';'", 'SELECT "a;b"']),
-        (r"SELECT E'\';', 'it''s;'; SELECT 2", [r"SELECT E'\';', 'it''s;'", "SELECT 2"]),
-        ("DO $x$ BEGIN; $$;$$; END $x$; SELECT 2", ["DO $x$ BEGIN; $$;$$; END $x$", "SELECT 2"]),
-        ("-- a;b\nSELECT /* ; */ 1;\n-- end;\n", ["-- a;b\nSELECT /* ; */ 1"]),
-        ("  \n-- nothing\n", []),
-    ],
-)
-def test_statements_are_split_where_they_end(text: str, statements: list[str]) -> None:
-    assert split_statements(text) == statements
-
-
-async def test_an_old_server_is_refused_by_name(
+async def test_an_old_server_is_refused_with_its_version(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sql.migrate.OLDEST_SERVER", 99)
@@ -187,7 +182,9 @@ async def test_a_database_without_utf8_is_refused(cluster: Cluster) -> None:
         "postgresql://leadlog:geheim@127.0.0.1:notaport/leadlog",
     ],
 )
-async def test_an_unreachable_database_is_one_sentence_without_password(dsn: str) -> None:
+async def test_an_unreachable_database_is_reported_in_one_sentence_without_password(
+    dsn: str,
+) -> None:
     with pytest.raises(DatabaseError) as caught:
         await migrate(dsn)
     message = str(caught.value)

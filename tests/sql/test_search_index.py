@@ -1,12 +1,12 @@
-"""What search knows of a lead: folded words, one field after the other, and keys for lists."""
+"""The search document of a lead: the folded words of its fields, and keys for lists."""
 
 import json
 from typing import Any
 
 import pytest
 
-from service.db import Connection, Pool
-from tests.factories import make_lead, make_tenant
+from service.database.connect import Connection, Pool
+from tests.harness.factories import make_lead, make_tenant
 
 HOT_UPDATES = "SELECT pg_stat_get_xact_tuples_hot_updated('lead_search'::regclass)"
 
@@ -28,17 +28,17 @@ HOT_UPDATES = "SELECT pg_stat_get_xact_tuples_hot_updated('lead_search'::regclas
         ("مرحبا، عالم؟", "مرحبا عالم"),
     ],
 )
-async def test_folding_makes_alike_what_people_take_for_the_same(
+async def test_folding_removes_differences_that_a_search_ignores(
     pool: Pool, raw: str, folded: str
 ) -> None:
     assert " ".join((await pool.fetchval("SELECT search_fold($1)", raw)).split()) == folded
-    # Folding what is folded changes nothing: a question may be asked in either form.
+    # Folding is idempotent: a search may contain either form.
     again = await pool.fetchval("SELECT search_fold($1)", folded)
     assert " ".join(again.split()) == folded
 
 
 async def describe(conn: Connection, **columns: Any) -> tuple[list[str], list[str]]:
-    """The fields and the keys that search keeps for a lead."""
+    """The fields and keys in the search document of a lead."""
     tenant = await make_tenant(conn)
     lead_id = await make_lead(conn, tenant.id, **columns)
     row = await conn.fetchrow("SELECT text, keys FROM lead_search WHERE id = $1", lead_id)
@@ -47,7 +47,7 @@ async def describe(conn: Connection, **columns: Any) -> tuple[list[str], list[st
     return fields, row["keys"].split("\1")[1:]
 
 
-async def test_fields_come_in_the_order_of_match_field(conn: Connection) -> None:
+async def test_fields_are_in_the_order_of_match_field(conn: Connection) -> None:
     fields, keys = await describe(
         conn, name="Zoë", company=None, email="z@x.io", tags=["a b", "c'd"], assigned_to="u_1",
         custom_fields={
@@ -67,7 +67,7 @@ async def test_a_separator_in_a_value_does_not_move_the_fields(conn: Connection)
     assert fields == ["a b", "", "c x io", "d e"]
 
 
-async def test_very_long_words_and_many_fields_are_borne(conn: Connection) -> None:
+async def test_very_long_words_and_many_fields_are_stored(conn: Connection) -> None:
     fields, _ = await describe(
         conn, name="㍍" * 200, email="d@x.io",
         custom_fields={"blob": "ab1" * 5_000, **{f"k{n}": "v" for n in range(99)}},
@@ -77,7 +77,7 @@ async def test_very_long_words_and_many_fields_are_borne(conn: Connection) -> No
 
 
 @pytest.mark.parametrize("escape", ["\\u0000", "\\ud800"])
-async def test_what_is_json_but_no_text_is_written_all_the_same(
+async def test_a_lead_with_json_that_text_cannot_hold_is_stored(
     conn: Connection, escape: str
 ) -> None:
     tenant = await make_tenant(conn)
@@ -89,7 +89,7 @@ async def test_what_is_json_but_no_text_is_written_all_the_same(
     assert "kept" in text
 
 
-async def test_a_new_score_or_status_changes_the_row_of_search_in_place(conn: Connection) -> None:
+async def test_a_new_score_or_status_updates_the_search_row_in_place(conn: Connection) -> None:
     tenant = await make_tenant(conn)
     lead_id = await make_lead(conn, tenant.id, name="Anna", custom_fields={"a": 1})
     before = await conn.fetchval(HOT_UPDATES)
@@ -98,12 +98,12 @@ async def test_a_new_score_or_status_changes_the_row_of_search_in_place(conn: Co
         lead_id, json.dumps({"a": 1}),
     )  # fmt: skip
     in_place = await conn.fetchval(HOT_UPDATES) - before
-    row = await conn.fetchrow("SELECT kind, score FROM lead_search WHERE id = $1", lead_id)
+    row = await conn.fetchrow("SELECT status_source, score FROM lead_search WHERE id = $1", lead_id)
     assert row is not None
-    assert (row["kind"], row["score"], in_place) == (17, 7, 1)
+    assert (row["status_source"], row["score"], in_place) == (17, 7, 1)
 
 
-async def test_a_word_is_kept_once_and_numbers_and_short_words_not_at_all(
+async def test_the_lexicon_has_each_word_once_and_no_numbers_or_short_words(
     conn: Connection,
 ) -> None:
     tenant = await make_tenant(conn)
@@ -113,3 +113,30 @@ async def test_a_word_is_kept_once_and_numbers_and_short_words_not_at_all(
         "SELECT word FROM lead_word WHERE tenant_id = $1 ORDER BY word", tenant.id
     )
     assert [row["word"] for row in words] == ["anna", "bergmann", "r2d2"]
+
+
+HOSTILE = {
+    "numbers with hundreds of digits": {"a": [1e308] * 2300},
+    "combining marks in the wrong order": {"a": "a" + "\u0301\u0327" * 3900},
+    "marks of another script": {"a": "\u0915" + "\u094d\u093c" * 2500},
+}
+
+
+@pytest.mark.parametrize("fields", HOSTILE.values(), ids=list(HOSTILE))
+async def test_no_custom_fields_of_16_kib_cost_much_to_index(
+    conn: Connection, fields: dict[str, Any]
+) -> None:
+    document = json.dumps(fields, ensure_ascii=False, separators=(",", ":")).replace("e+", "e")
+    assert len(document.encode()) <= 16 * 1024
+    await conn.execute("SET LOCAL statement_timeout = '4s'")  # formerly 6 to 30 s
+    texts = await conn.fetch(
+        "SELECT octet_length(d.text) AS size FROM generate_series(1, 8) AS n CROSS JOIN LATERAL "
+        "search_document(n::text, 'c', 'e@example.com', $1::json, '{}', NULL) AS d",
+        document,
+    )
+    assert max(row["size"] for row in texts) < 4 * 16 * 1024
+
+
+async def test_a_long_text_without_spaces_is_indexed_to_its_end(conn: Connection) -> None:
+    text = await conn.fetchval("SELECT search_fold($1)", "王" * 3000 + "明")
+    assert text.split() == ["王"] * 3000 + ["明"]

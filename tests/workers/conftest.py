@@ -1,23 +1,23 @@
-"""A tenant's leads and workers driven by hand, and an endpoint of its on loopback."""
+"""Fixtures: a tenant with leads, and a webhook endpoint on loopback."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
 
-from service.db import Pool
+from service.database.connect import Pool
 from service.settings import Settings
-from tests.desk import Desk, open_desk
-from tests.receiver import Receiver, run_receiver
-from tests.workbench import Workbench, make_workbench
+from tests.harness.delivery_harness import DeliveryHarness, open_delivery_harness
+from tests.harness.worker_harness import WorkerHarness, make_worker_harness
+from tests.loopback.receiver import Receiver, run_receiver
 
 
 @pytest.fixture
-async def bench(
+async def harness(
     committed: Pool, settings: Settings, redis_client: redis.asyncio.Redis
-) -> Workbench:
-    """A tenant's leads and workers driven by hand."""
-    return await make_workbench(committed, settings, redis_client)
+) -> WorkerHarness:
+    """A harness for a new tenant."""
+    return await make_worker_harness(committed, settings, redis_client)
 
 
 @pytest.fixture
@@ -27,5 +27,5 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
-async def desk(bench: Workbench, receiver: Receiver) -> Desk:
-    return await open_desk(bench, receiver.url)
+async def delivery_harness(harness: WorkerHarness, receiver: Receiver) -> DeliveryHarness:
+    return await open_delivery_harness(harness, receiver.url)

@@ -1,10 +1,12 @@
-"""Writers that do all that makes order hard, our reader, and two wrong ones that must fail.
+"""The order of the log with difficult writers: our reader must pass, two wrong readers must fail.
 
-The wrong readers are the popular ones: "id greater than the last", and the watermark at the oldest
-running transaction. If they come through, the writers were too tame to prove anything of ours.
+The wrong readers are common designs: "id greater than the last", and a watermark at the oldest
+running transaction. If they passed, the writers would be too easy to prove anything about our
+reader.
 """
 
 import asyncio
+import math
 import random
 import time
 from collections import Counter, defaultdict
@@ -17,15 +19,16 @@ import pytest
 import redis.asyncio
 from msgspec.structs import replace
 
-from service.db import Connection, Pool, create_pool
+import sql
+from service.database.connect import Connection, Pool, create_pool
+from service.events.event_log import Event
+from service.events.wake_ups import Wakeups
 from service.ids import make_id
-from service.log import Event
 from service.settings import Settings
-from service.wakeups import Wakeups
-from tests.cluster import Cluster
-from tests.factories import make_lead
-from workers.reader import Reader
-from workers.slices import Runner, SliceFactory, Workshop
+from tests.harness.cluster import Cluster
+from tests.harness.factories import make_lead
+from workers.jobs import JobFactory, JobRunner, WorkerContext
+from workers.reader import Move, Reader, check_moved
 from workers.ticker import Ticker
 
 WRITERS = 14
@@ -35,17 +38,17 @@ LONG_S = 4.0
 THINK_S = 0.03
 TENANT = 1
 LAG_LIMIT_S = 0.25
-TOOTHLESS = "the torture has lost its teeth"
+TOO_EASY = "the writers are too easy to prove anything"
 
 
 @dataclass
-class Ordeal:
-    """What was written, and what each reader saw, in its order."""
+class Run:
+    """The written events, and the events that each reader saw, in its order."""
 
-    shop: Workshop
+    context: WorkerContext
     leads: list[str]
     committed_at: dict[int, float] = field(default_factory=dict)
-    """By event id, when the writer's commit had returned."""
+    """The time at which the writer's commit returned, by event id."""
     long_open: tuple[float, float] = (0, 0)
     long_ids: set[int] = field(default_factory=set)
     stored: dict[int, tuple[str, int]] = field(default_factory=dict)  # lead and version
@@ -56,7 +59,7 @@ class Ordeal:
     watermark_seen_at: dict[int, float] = field(default_factory=dict)
 
     def count_disorder(self, seen: Iterable[int]) -> int:
-        """How often a reader saw a lead's event after a later one of the same lead."""
+        """The number of events that a reader saw after a later event of the same lead."""
         newest: defaultdict[str, int] = defaultdict(int)
         disorder = 0
         for event_id in seen:
@@ -66,73 +69,74 @@ class Ordeal:
         return disorder
 
     def measure_lags(self, seen_at: dict[int, float]) -> list[float]:
-        """Seconds until a reader saw what was committed while the long one was open, sorted."""
-        begun, ended = self.long_open
+        """The sorted lags in seconds of events committed while the long transaction was open."""
+        started, ended = self.long_open
         return sorted(
             seen_at[event_id] - at
             for event_id, at in self.committed_at.items()
-            if begun < at < ended and event_id not in self.long_ids
+            if started < at < ended and event_id not in self.long_ids
         )
 
 
 class Recorder(Reader):
-    """Our reader: notes what it is given, once that is durable."""
+    """Our reader: records events once its cursor is stored."""
 
-    def __init__(self, shop: Workshop, name: str, ordeal: Ordeal) -> None:
-        super().__init__(shop, name)
-        self._ordeal = ordeal
+    name = "timeline_writer"
 
-    async def apply(self, conn: Connection, events: list[Event]) -> None:
-        """The cursor is effect enough."""
+    def __init__(self, context: WorkerContext, run: Run) -> None:
+        super().__init__(context)
+        self._run = run
 
-    async def after_commit(self, events: list[Event]) -> None:
+    async def apply(self, events: list[Event], move: Move) -> bool:
+        """Only stores the cursor."""
+        check_moved(await self.context.pool.fetchval(sql.reader_advance_if_at, *move.arguments))
         for event in events:
-            self._ordeal.ours.append(event.id)
-            self._ordeal.seen_at[event.id] = time.monotonic()
+            self._run.ours.append(event.id)
+            self._run.seen_at[event.id] = time.monotonic()
+        return True
 
 
 @pytest.fixture(scope="module")
-async def ordeal(cluster: Cluster, settings: Settings, redis_url: str) -> AsyncIterator[Ordeal]:
-    """All of it, run once."""
+async def run(cluster: Cluster, settings: Settings, redis_url: str) -> AsyncIterator[Run]:
+    """One run for all tests."""
     async with cluster.make_database() as dsn:
         settings = replace(settings, database_url=dsn)
         client = redis.asyncio.Redis.from_url(redis_url)
         async with await create_pool(settings, "torture", WRITERS + 12) as pool:
             wakeups = Wakeups(client)
             async with wakeups.running(listening=True):
-                shop = Workshop(settings, pool, client, wakeups, "torture")
+                context = WorkerContext(settings, pool, client, wakeups, "torture")
                 leads = [await make_lead(pool, TENANT) for _ in range(LEADS)]
-                yield await run_ordeal(Ordeal(shop, leads))
+                yield await run_writers(Run(context, leads))
         await client.aclose()
 
 
-async def run_ordeal(ordeal: Ordeal) -> Ordeal:
-    pool = ordeal.shop.pool
+async def run_writers(run: Run) -> Run:
+    pool = run.context.pool
     done = asyncio.Event()
-    async with asyncio.TaskGroup() as group, running_reader(ordeal):
-        group.create_task(read_by_id(pool, ordeal.naive, done))
-        group.create_task(read_by_watermark(ordeal, done))
+    async with asyncio.TaskGroup() as group, running_reader(run):
+        group.create_task(read_by_id(pool, run.naive, done))
+        group.create_task(read_by_watermark(run, done))
         end = time.monotonic() + WRITE_S
-        writers = [write_until(ordeal, end, n) for n in range(WRITERS)]
-        await asyncio.gather(*writers, hold_long_transaction(ordeal))
+        writers = [write_until(run, end, n) for n in range(WRITERS)]
+        await asyncio.gather(*writers, hold_long_transaction(run))
         for row in await pool.fetch("SELECT id, lead_id, version FROM outbox"):
-            ordeal.stored[row["id"]] = (row["lead_id"], row["version"])
+            run.stored[row["id"]] = (row["lead_id"], row["version"])
         async with asyncio.timeout(5):
-            while len(ordeal.ours) < len(ordeal.stored):  # noqa: ASYNC110  # others fill it
+            while len(run.ours) < len(run.stored):  # noqa: ASYNC110  # a list announces no change
                 await asyncio.sleep(0.02)
         done.set()
-    return ordeal
+    return run
 
 
 @asynccontextmanager
-async def running_reader(ordeal: Ordeal) -> AsyncIterator[None]:
-    """The real ticker and a real reader, run as in a worker process."""
-    name = "historian/0"
-    factories: dict[str, SliceFactory] = {
+async def running_reader(run: Run) -> AsyncIterator[None]:
+    """Runs the real ticker and a real reader as a worker process does."""
+    factories: dict[str, JobFactory] = {
         "ticker": Ticker,
-        name: partial(Recorder, name=name, ordeal=ordeal),
+        Recorder.name: partial(Recorder, run=run),
     }
-    runner = Runner(ordeal.shop, factories)
+    runner = JobRunner(run.context, factories)
     tasks = [asyncio.create_task(runner.run(name, "torture")) for name in factories]
     try:
         yield
@@ -141,22 +145,22 @@ async def running_reader(ordeal: Ordeal) -> AsyncIterator[None]:
         await asyncio.gather(*tasks)
 
 
-async def write_until(ordeal: Ordeal, end: float, seed: int) -> None:
+async def write_until(run: Run, end: float, seed: int) -> None:
     rng = random.Random(seed)
     while time.monotonic() < end:
         await asyncio.sleep(rng.expovariate(1 / THINK_S))
-        async with ordeal.shop.pool.acquire() as conn:
-            await write_once(ordeal, conn, rng)
+        async with run.context.pool.acquire() as conn:
+            await write_once(run, conn, rng)
 
 
-async def write_once(ordeal: Ordeal, conn: Connection, rng: random.Random) -> None:
-    """One transaction, of one of many kinds."""
+async def write_once(run: Run, conn: Connection, rng: random.Random) -> None:
+    """Makes one random transaction."""
     transaction = conn.transaction()
     await transaction.start()
-    if rng.random() < 0.5:  # as one that writes an audit row first
+    if rng.random() < 0.5:  # gets its transaction id early, like a write of another row
         await conn.fetchval("SELECT pg_current_xact_id()")
         await asyncio.sleep(rng.expovariate(1 / THINK_S))
-    lead_id = rng.choice(ordeal.leads)  # one, or two transactions could deadlock
+    lead_id = rng.choice(run.leads)  # one lead per transaction, since two could deadlock
     ids = await change_lead(conn, rng, lead_id)
     if rng.random() < 0.2:
         ids += await change_in_savepoint(conn, rng, lead_id)
@@ -166,11 +170,11 @@ async def write_once(ordeal: Ordeal, conn: Connection, rng: random.Random) -> No
         await transaction.rollback()
         return
     await transaction.commit()
-    note_commit(ordeal, ids)
+    record_commit(run, ids)
 
 
 async def change_in_savepoint(conn: Connection, rng: random.Random, lead_id: str) -> list[int]:
-    """A second change, of which half are undone."""
+    """Makes a second change, which is rolled back in half of the cases."""
     savepoint = conn.transaction()
     await savepoint.start()
     ids = await change_lead(conn, rng, lead_id)
@@ -182,7 +186,7 @@ async def change_in_savepoint(conn: Connection, rng: random.Random, lead_id: str
 
 
 async def change_lead(conn: Connection, rng: random.Random, lead_id: str) -> list[int]:
-    """A change of the row and its one or two events in one statement, as the API writes them."""
+    """Changes the row and appends one or two events in one statement, as the API does."""
     rows = await conn.fetch(
         "WITH changed AS (UPDATE lead SET version = version + $2 WHERE tenant_id = $3 AND live "
         "AND id = $1 RETURNING version - $2 AS before) "
@@ -190,37 +194,40 @@ async def change_lead(conn: Connection, rng: random.Random, lead_id: str) -> lis
         "data) SELECT lead_shard($1), $3, true, $1, before + n, $4 || n, 'lead.updated', 'key_1', "
         "now_ms(), '{}' FROM changed CROSS JOIN generate_series(1, $2) AS n ORDER BY n "
         "RETURNING id",
-        lead_id, rng.choice([1, 2]), TENANT, make_id("evt"),
-    )  # fmt: skip
+        lead_id,
+        rng.choice([1, 2]),
+        TENANT,
+        make_id("evt"),
+    )
     return [row["id"] for row in rows]
 
 
-def note_commit(ordeal: Ordeal, ids: list[int]) -> None:
+def record_commit(run: Run, ids: list[int]) -> None:
     now = time.monotonic()
-    ordeal.committed_at.update(dict.fromkeys(ids, now))
-    ordeal.shop.wakeups.notify("event")
+    run.committed_at.update(dict.fromkeys(ids, now))
+    run.context.wakeups.notify("event")
 
 
-async def hold_long_transaction(ordeal: Ordeal) -> None:
-    """Writes to a lead of its own, waits long, writes again, commits."""
+async def hold_long_transaction(run: Run) -> None:
+    """Writes a separate lead, waits for LONG_S, writes again and commits."""
     rng = random.Random(1)
-    lead_id = await make_lead(ordeal.shop.pool, TENANT)
+    lead_id = await make_lead(run.context.pool, TENANT)
     await asyncio.sleep(1)
-    async with ordeal.shop.pool.acquire() as conn:
+    async with run.context.pool.acquire() as conn:
         transaction = conn.transaction()
         await transaction.start()
         ids = await change_lead(conn, rng, lead_id)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         await asyncio.sleep(LONG_S)
-        ordeal.long_open = (begun, time.monotonic())
+        run.long_open = (started_at, time.monotonic())
         ids += await change_lead(conn, rng, lead_id)
         await transaction.commit()
-    ordeal.long_ids |= set(ids)
-    note_commit(ordeal, ids)
+    run.long_ids |= set(ids)
+    record_commit(run, ids)
 
 
 async def read_by_id(pool: Pool, seen: list[int], done: asyncio.Event) -> None:
-    """Wrong: passes over whoever commits after a higher id was read."""
+    """A wrong reader: it skips an event that is committed after a higher id was read."""
     last = 0
     while True:
         finish = done.is_set()
@@ -232,69 +239,76 @@ async def read_by_id(pool: Pool, seen: list[int], done: asyncio.Event) -> None:
         await asyncio.sleep(0.01)
 
 
-async def read_by_watermark(ordeal: Ordeal, done: asyncio.Event) -> None:
-    """Wrong: transaction ids are not commit order, and the oldest transaction stalls all."""
-    place = (0, 0)
+async def read_by_watermark(run: Run, done: asyncio.Event) -> None:
+    """A wrong reader: transaction ids are not in commit order; one old transaction delays all.
+
+    The old transaction may be in another test's database, since the watermark is that of the whole
+    server. So this reader continues until it has read all events, at most 10 s after `done`.
+    """
+    position = (0, 0)
+    end = math.inf
     while True:
-        finish = done.is_set()
-        rows = await ordeal.shop.pool.fetch(
+        if done.is_set():
+            end = min(end, time.monotonic() + 10)
+        finish = done.is_set() and (
+            len(run.watermark) == len(run.stored) or time.monotonic() >= end
+        )
+        rows = await run.context.pool.fetch(
             "SELECT txid::text::bigint AS txid, id FROM outbox "
             "WHERE (txid::text::bigint, id) > ($1, $2) "
             "AND txid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY txid, id",
-            *place,
+            *position,
         )
         for row in rows:
-            ordeal.watermark.append(row["id"])
-            ordeal.watermark_seen_at[row["id"]] = time.monotonic()
-        place = (rows[-1]["txid"], rows[-1]["id"]) if rows else place
+            run.watermark.append(row["id"])
+            run.watermark_seen_at[row["id"]] = time.monotonic()
+        position = (rows[-1]["txid"], rows[-1]["id"]) if rows else position
         if finish:
             return
         await asyncio.sleep(0.01)
 
 
-async def test_our_reader_loses_nothing_and_repeats_nothing(ordeal: Ordeal) -> None:
-    assert len(ordeal.stored) > 1000, TOOTHLESS
-    repeated = [event_id for event_id, times in Counter(ordeal.ours).items() if times > 1]
+async def test_our_reader_loses_nothing_and_repeats_nothing(run: Run) -> None:
+    assert len(run.stored) > 1000, TOO_EASY
+    repeated = [event_id for event_id, times in Counter(run.ours).items() if times > 1]
     assert repeated == []
-    assert set(ordeal.ours) == set(ordeal.stored)
+    assert set(run.ours) == set(run.stored)
 
 
-async def test_our_reader_keeps_the_order_of_each_lead(ordeal: Ordeal) -> None:
-    assert ordeal.count_disorder(ordeal.ours) == 0
+async def test_our_reader_keeps_the_order_of_each_lead(run: Run) -> None:
+    assert run.count_disorder(run.ours) == 0
     versions: defaultdict[str, list[int]] = defaultdict(list)
-    for event_id in ordeal.ours:
-        lead_id, version = ordeal.stored[event_id]
+    for event_id in run.ours:
+        lead_id, version = run.stored[event_id]
         versions[lead_id].append(version)
     for found in versions.values():
-        assert found == list(range(2, len(found) + 2))  # make_lead gave them version 1
+        assert found == list(range(2, len(found) + 2))  # make_lead made version 1
 
 
-async def test_our_reader_does_not_wait_for_a_long_transaction(ordeal: Ordeal) -> None:
-    lags = ordeal.measure_lags(ordeal.seen_at)
-    assert len(lags) > 500, TOOTHLESS
-    # Nine of ten, and half of the wait for the rest: other tests share the machine.
+async def test_our_reader_does_not_wait_for_a_long_transaction(run: Run) -> None:
+    lags = run.measure_lags(run.seen_at)
+    assert len(lags) > 500, TOO_EASY
+    # 90 % within the limit, the rest within half of LONG_S, because the machine may be busy.
     assert lags[len(lags) * 9 // 10] < LAG_LIMIT_S, f"worst {lags[-1]:.3f} s"
     assert lags[-1] < LONG_S / 2
 
 
-async def test_the_long_transactions_own_events_come_soon_after_its_commit(ordeal: Ordeal) -> None:
-    lags = [
-        ordeal.seen_at[event_id] - ordeal.committed_at[event_id] for event_id in ordeal.long_ids
-    ]
-    assert len(lags) >= 2, TOOTHLESS
+async def test_the_events_of_the_long_transaction_arrive_soon_after_its_commit(run: Run) -> None:
+    lags = [run.seen_at[event_id] - run.committed_at[event_id] for event_id in run.long_ids]
+    assert len(lags) >= 2, TOO_EASY
     assert max(lags) < LONG_S / 2
 
 
-async def test_a_reader_behind_a_watermark_waits_for_a_long_transaction(ordeal: Ordeal) -> None:
-    lags = ordeal.measure_lags(ordeal.watermark_seen_at)
-    assert lags[len(lags) // 2] > LAG_LIMIT_S, TOOTHLESS
-    assert lags[-1] > LONG_S / 2, TOOTHLESS
+async def test_a_reader_behind_a_watermark_waits_for_a_long_transaction(run: Run) -> None:
+    lags = run.measure_lags(run.watermark_seen_at)
+    assert lags[len(lags) // 2] > LAG_LIMIT_S, TOO_EASY
+    assert lags[-1] > LONG_S / 2, TOO_EASY
 
 
-async def test_a_reader_of_greater_ids_loses_events(ordeal: Ordeal) -> None:
-    assert set(ordeal.stored) - set(ordeal.naive), TOOTHLESS
+async def test_a_reader_by_greater_ids_loses_events(run: Run) -> None:
+    assert set(run.stored) - set(run.naive), TOO_EASY
 
 
-async def test_a_reader_behind_a_watermark_mixes_up_the_order(ordeal: Ordeal) -> None:
-    assert set(ordeal.watermark) == set(ordeal.stored)
-    assert ordeal.count_disorder(ordeal.watermark), TOOTHLESS
+async def test_a_reader_behind_a_watermark_breaks_the_order(run: Run) -> None:
+    assert set(run.watermark) == set(run.stored)
+    assert run.count_disorder(run.watermark), TOO_EASY

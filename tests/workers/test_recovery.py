@@ -1,10 +1,9 @@
-"""What workers do when Redis, PostgreSQL or another worker goes away, on servers of their own."""
+"""Workers while Redis, PostgreSQL or another worker is down; the servers are separate."""
 
 import asyncio
 import os
 import signal
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,29 +16,30 @@ import pytest
 import redis.asyncio
 from msgspec.structs import replace
 
-from service.db import DATABASE_AWAY, Pool, create_pool
-from service.dev.datafolder import prepare_folder
-from service.dev.servers import Postgres, Valkey
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.servers import Postgres, Valkey
+from service.database.connect import DATABASE_AWAY, Pool, create_pool
 from service.settings import Settings
 from sql.migrate import migrate
-from tests.workbench import Workbench, make_workbench
+from tests.harness.worker_harness import WorkerHarness, make_worker_harness
+from tests.harness.worker_process import worker_process
 from workers.main import work
 
 POLL_S = 0.003
 ROUNDS = 12
-"""Other tests share the machine and only ever make us slower; polling would be slow each time."""
+"""One fast round is enough, since other tests may slow some rounds down."""
 WAKE_LIMIT_S = 0.05
 NO_REDIS_LIMIT_S = 1.0
 TAKE_OVER_LIMIT_S = 7.0
 IDLE_QUERIES_PER_S = 100
-NOBODY_LISTENS = "redis://127.0.0.1:9"
+UNREACHABLE_REDIS = "redis://127.0.0.1:9"
 
 _numbers = count()
 
 
 @dataclass
-class Home:
-    """Servers of this file's own, which tests may kill."""
+class Servers:
+    """The servers of this module; tests may kill them."""
 
     postgres: Postgres
     valkey: Valkey
@@ -47,12 +47,14 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-async def home(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
-    folder = prepare_folder(tmp_path_factory.mktemp("home"))
-    # Durable: a crash must lose nothing that was committed.
+async def servers(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Servers]:
+    folder = prepare_folder(tmp_path_factory.mktemp("servers"))
+    # Durable: a crash must lose no committed data.
     async with Postgres(folder) as postgres, Valkey(folder, durable=False) as valkey:
         await migrate(postgres.dsn)
-        yield Home(
+        yield Servers(
             postgres,
             valkey,
             replace(settings, database_url=postgres.dsn, redis_url=valkey.url, log_level="error"),
@@ -60,87 +62,89 @@ async def home(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-async def desk(home: Home) -> AsyncIterator[Workbench]:
-    """Writes as an API process does, wake-ups included."""
-    client = redis.asyncio.Redis.from_url(home.settings.require_redis_url())
-    async with await create_pool(home.settings, "desk") as pool:
-        bench = await make_workbench(pool, home.settings, client)
-        async with bench.shop.wakeups.running(listening=False):
-            yield bench
+async def harness(servers: Servers) -> AsyncIterator[WorkerHarness]:
+    """A harness that writes leads as an API process does, with wake-ups."""
+    client = redis.asyncio.Redis.from_url(servers.settings.require_redis_url())
+    async with await create_pool(servers.settings, "tests") as pool:
+        harness = await make_worker_harness(pool, servers.settings, client)
+        async with harness.context.wakeups.running(listening=False):
+            yield harness
     await client.aclose()
 
 
-async def capture(desk: Workbench) -> str:
-    return await desk.capture(f'{{"email": "{next(_numbers)}@acme.com", "title": "CEO"}}')
+async def capture(harness: WorkerHarness) -> str:
+    return await harness.capture(f'{{"email": "{next(_numbers)}@acme.com", "title": "CEO"}}')
 
 
-async def is_done(desk: Workbench, lead_id: str) -> bool:
-    """Scored, and the event of the score filed: every step has been taken."""
-    filed: int = await desk.pool.fetchval(
+async def is_done(harness: WorkerHarness, lead_id: str) -> bool:
+    """Whether the lead is scored and both of its events are in the timeline."""
+    count: int = await harness.pool.fetchval(
         "SELECT count(*) FROM timeline WHERE lead_id = $1", lead_id
     )
-    return filed == 2
+    return count == 2
 
 
-async def is_filed(desk: Workbench, lead_id: str) -> bool:
-    found: bool = await desk.pool.fetchval(
-        "SELECT EXISTS (SELECT FROM timeline WHERE lead_id = $1)", lead_id
-    )
+async def is_scored(harness: WorkerHarness, lead_id: str) -> bool:
+    found: bool = await harness.pool.fetchval("SELECT score > 0 FROM lead WHERE id = $1", lead_id)
     return found
 
 
 async def wait_until(
     look: Callable[[], Awaitable[bool]], timeout_s: float, poll_s: float = POLL_S
 ) -> float:
-    """Seconds until it was so."""
+    """Polls `look` until it returns true; returns the seconds that this took."""
     started = time.monotonic()
     async with asyncio.timeout(timeout_s):
-        while not await look():  # noqa: ASYNC110  # another process's doing
+        while not await look():  # noqa: ASYNC110  # another process changes it
             await asyncio.sleep(poll_s)
     return time.monotonic() - started
 
 
-async def measure_filing(desk: Workbench, timeout_s: float = 10) -> float:
-    """Seconds from a write to its entry in the timeline: tick, window, effect."""
-    lead_id = await capture(desk)
-    return await wait_until(lambda: is_filed(desk, lead_id), timeout_s)
+async def measure_delay(harness: WorkerHarness, timeout_s: float = 10) -> float:
+    """The seconds from a write to its score."""
+    lead_id = await capture(harness)
+    return await wait_until(lambda: is_scored(harness, lead_id), timeout_s)
 
 
 @asynccontextmanager
-async def running_workers(desk: Workbench, settings: Settings) -> AsyncIterator[None]:
-    """Workers that have found their feet: a lead has gone all the way."""
+async def running_workers(harness: WorkerHarness, settings: Settings) -> AsyncIterator[None]:
+    """Runs workers; yields once a lead is scored and in the timeline."""
     async with work(settings):
-        lead_id = await capture(desk)
-        await wait_until(partial(is_done, desk, lead_id), 10)
+        lead_id = await capture(harness)
+        await wait_until(partial(is_done, harness, lead_id), 10)
         yield
 
 
-async def test_a_wake_up_takes_effect_within_50_ms(home: Home, desk: Workbench) -> None:
+async def test_a_wake_up_takes_effect_within_50_ms(
+    servers: Servers, harness: WorkerHarness
+) -> None:
     medians: list[float] = []
-    async with running_workers(desk, home.settings):
+    async with running_workers(harness, servers.settings):
         for _ in range(ROUNDS):
-            medians.append(statistics.median([await measure_filing(desk) for _ in range(9)]))
+            medians.append(statistics.median([await measure_delay(harness) for _ in range(9)]))
             if medians[-1] < WAKE_LIMIT_S:
                 break
     assert min(medians) < WAKE_LIMIT_S, medians
 
 
-async def test_without_redis_work_is_done_within_a_second(home: Home, desk: Workbench) -> None:
-    deaf = replace(home.settings, redis_url=NOBODY_LISTENS)
-    async with running_workers(desk, deaf):
+async def test_without_redis_work_is_done_within_a_second(
+    servers: Servers, harness: WorkerHarness
+) -> None:
+    without_redis = replace(servers.settings, redis_url=UNREACHABLE_REDIS)
+    async with running_workers(harness, without_redis):
         times = []
         for _ in range(6):
-            times.append(await measure_filing(desk))
-            await asyncio.sleep(0.1)  # so that polls are met at different points
+            times.append(await measure_delay(harness))
+            await asyncio.sleep(0.1)  # writes come at different times of a poll interval
     assert max(times) < NO_REDIS_LIMIT_S, times
 
 
-async def test_idle_workers_ask_the_database_little(home: Home, desk: Workbench) -> None:
-    async with running_workers(desk, home.settings):
-        await asyncio.sleep(1.5)  # statistics come a second late
-        before = await count_transactions(desk.pool)
+async def test_idle_workers_send_few_queries(servers: Servers, harness: WorkerHarness) -> None:
+    async with running_workers(harness, servers.settings):
+        await asyncio.sleep(1.5)  # the statistics are a second old
+        before = await count_transactions(harness.pool)
         await asyncio.sleep(3)
-        after = await count_transactions(desk.pool)
+        after = await count_transactions(harness.pool)
     assert (after - before) / 3 < IDLE_QUERIES_PER_S
 
 
@@ -151,67 +155,67 @@ async def count_transactions(pool: Pool) -> int:
     return found
 
 
-async def test_workers_outlive_a_redis_that_is_killed_and_comes_back(
-    home: Home, desk: Workbench
-) -> None:
-    async with running_workers(desk, home.settings):
-        os.kill(home.valkey.pid, signal.SIGKILL)
-        await home.valkey.wait()
-        away = [await measure_filing(desk) for _ in range(3)]
-        await home.valkey.start()
-        await wait_until(lambda: is_fast_again(desk), 10)
-        await wait_until(lambda: has_health_key(home), 15)
+async def test_workers_survive_a_restart_of_redis(servers: Servers, harness: WorkerHarness) -> None:
+    async with running_workers(harness, servers.settings):
+        os.kill(servers.valkey.pid, signal.SIGKILL)
+        await servers.valkey.wait()
+        away = [await measure_delay(harness) for _ in range(3)]
+        await servers.valkey.start()
+        await wait_until(lambda: is_fast_again(harness), 10)
+        await wait_until(lambda: has_health_key(servers), 15)
     assert max(away) < NO_REDIS_LIMIT_S, away
 
 
-async def is_fast_again(desk: Workbench) -> bool:
-    return await measure_filing(desk) < WAKE_LIMIT_S
+async def is_fast_again(harness: WorkerHarness) -> bool:
+    return await measure_delay(harness) < WAKE_LIMIT_S
 
 
-async def has_health_key(home: Home) -> bool:
-    """Arq lives: it has connected to the new Redis and tells so every few seconds."""
-    async with redis.asyncio.Redis.from_url(home.valkey.url) as client:
-        return bool(await client.exists("leadlog:slices:health-check"))
+async def has_health_key(servers: Servers) -> bool:
+    """Whether arq runs; arq writes this key every few seconds."""
+    async with redis.asyncio.Redis.from_url(servers.valkey.url) as client:
+        return bool(await client.exists("leadlog:jobs:health-check"))
 
 
-async def test_a_flushed_redis_loses_no_work_and_doubles_none(home: Home, desk: Workbench) -> None:
-    async with running_workers(desk, home.settings):
-        async with redis.asyncio.Redis.from_url(home.valkey.url) as client:
+async def test_a_flushed_redis_loses_no_work_and_repeats_none(
+    servers: Servers, harness: WorkerHarness
+) -> None:
+    async with running_workers(harness, servers.settings):
+        async with redis.asyncio.Redis.from_url(servers.valkey.url) as client:
             ids = []
             for _ in range(5):
                 await client.flushall()
-                ids += [await capture(desk) for _ in range(4)]
+                ids += [await capture(harness) for _ in range(4)]
         for lead_id in ids:
-            await wait_until(partial(is_done, desk, lead_id), 3)
-    await assert_each_scored_once(desk, ids)
+            await wait_until(partial(is_done, harness, lead_id), 3)
+    await assert_each_scored_once(harness, ids)
 
 
-async def assert_each_scored_once(desk: Workbench, ids: list[str]) -> None:
+async def assert_each_scored_once(harness: WorkerHarness, ids: list[str]) -> None:
     for lead_id in ids:
-        events = await desk.events(lead_id)
+        events = await harness.events(lead_id)
         assert [(event["version"], event["actor"]) for event in events] == [
             (1, "key_test"),
             (2, "scorer"),
         ]
 
 
-async def test_a_crash_of_postgres_loses_no_work_and_doubles_none(
-    home: Home, desk: Workbench
+async def test_a_crash_of_postgres_loses_no_work_and_repeats_none(
+    servers: Servers, harness: WorkerHarness
 ) -> None:
-    async with running_workers(desk, home.settings):
-        ids = [await capture(desk) for _ in range(20)]
-        os.kill(home.postgres.pid, signal.SIGQUIT)  # pg_ctl restart -m immediate
-        await home.postgres.wait()
+    async with running_workers(harness, servers.settings):
+        ids = [await capture(harness) for _ in range(20)]
+        os.kill(servers.postgres.pid, signal.SIGQUIT)  # pg_ctl restart -m immediate
+        await servers.postgres.wait()
         await asyncio.sleep(0.5)
-        await home.postgres.start()
-        ids += [await retry_until_there(lambda: capture(desk)) for _ in range(5)]
+        await servers.postgres.start()
+        ids += [await retry_until_available(lambda: capture(harness)) for _ in range(5)]
         for lead_id in ids:
-            await wait_until(partial(is_done, desk, lead_id), 8, 0.02)
-        await wait_until(lambda: is_fast_again(desk), 5)
-    await assert_each_scored_once(desk, ids)
+            await wait_until(partial(is_done, harness, lead_id), 8, 0.02)
+        await wait_until(lambda: is_fast_again(harness), 5)
+    await assert_each_scored_once(harness, ids)
 
 
-async def retry_until_there(write: Callable[[], Awaitable[str]]) -> str:
+async def retry_until_available(write: Callable[[], Awaitable[str]]) -> str:
     async with asyncio.timeout(5):
         while True:
             try:
@@ -220,62 +224,39 @@ async def retry_until_there(write: Callable[[], Awaitable[str]]) -> str:
                 await asyncio.sleep(0.05)
 
 
-@asynccontextmanager
-async def worker_process(
-    settings: Settings, log: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`leadlog work` as a process of its own; killed at the end."""
-    environ = {
-        **os.environ,
-        "DATABASE_URL": settings.require_database_url(),
-        "REDIS_URL": settings.require_redis_url(),
-        "SECRET_KEY": settings.secret_key or "",
-    }
-    with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "service.cli", "work", env=environ, stdout=out, stderr=out
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-
-
-async def test_another_process_takes_over_from_one_that_is_killed(
-    home: Home, desk: Workbench, tmp_path: Path
+async def test_another_process_takes_over_from_a_killed_process(
+    servers: Servers, harness: WorkerHarness, tmp_path: Path
 ) -> None:
-    async with worker_process(home.settings, tmp_path / "log") as first:
-        lead_id = await capture(desk)
-        await wait_until(partial(is_done, desk, lead_id), 15, 0.05)
-        async with work(home.settings):
-            await asyncio.sleep(1)  # the second one looks, and finds all leases taken
-            owners = await desk.pool.fetch("SELECT DISTINCT owner FROM lease")
+    async with worker_process(servers.settings, tmp_path / "log") as first:
+        lead_id = await capture(harness)
+        await wait_until(partial(is_done, harness, lead_id), 15, 0.05)
+        async with work(servers.settings):
+            await asyncio.sleep(1)  # the second process finds that all leases are held
+            owners = await harness.pool.fetch("SELECT DISTINCT owner FROM lease")
             first.kill()
             await first.wait()
-            lead_id = await capture(desk)
-            took_s = await wait_until(partial(is_done, desk, lead_id), 15)
+            lead_id = await capture(harness)
+            took_s = await wait_until(partial(is_done, harness, lead_id), 15)
     assert [f"/{first.pid}/" in row["owner"] for row in owners] == [True]
     assert took_s < TAKE_OVER_LIMIT_S
 
 
-async def test_a_process_that_was_frozen_does_nothing_twice_when_it_thaws(
-    home: Home, desk: Workbench, tmp_path: Path
+async def test_a_stopped_process_repeats_nothing_when_it_continues(
+    servers: Servers, harness: WorkerHarness, tmp_path: Path
 ) -> None:
-    async with worker_process(home.settings, tmp_path / "log") as first:
-        lead_id = await capture(desk)
-        await wait_until(partial(is_done, desk, lead_id), 15, 0.05)
+    async with worker_process(servers.settings, tmp_path / "log") as first:
+        lead_id = await capture(harness)
+        await wait_until(partial(is_done, harness, lead_id), 15, 0.05)
         os.kill(first.pid, signal.SIGSTOP)
-        ids = [await capture(desk) for _ in range(5)]
-        async with work(home.settings):
+        ids = [await capture(harness) for _ in range(5)]
+        async with work(servers.settings):
             for lead_id in ids:
-                await wait_until(partial(is_done, desk, lead_id), 15)
+                await wait_until(partial(is_done, harness, lead_id), 15)
             os.kill(first.pid, signal.SIGCONT)
             for _ in range(20):
-                ids.append(await capture(desk))
+                ids.append(await capture(harness))
                 await asyncio.sleep(0.05)
             for lead_id in ids:
-                await wait_until(partial(is_done, desk, lead_id), 15)
-    await assert_each_scored_once(desk, ids)
+                await wait_until(partial(is_done, harness, lead_id), 15)
+    await assert_each_scored_once(harness, ids)
     assert "Traceback" not in (tmp_path / "log").read_text()

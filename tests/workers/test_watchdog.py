@@ -1,60 +1,58 @@
-"""The watchdog keeps slices going without arq, and without a pause between two of them."""
+"""Without arq the watchdog runs the jobs, and prolongs a job whose time is over."""
 
 import asyncio
+import itertools
 import time
 
 import pytest
 import redis.asyncio
 
-from service.db import Pool
+from service.database.connect import Pool
 from service.settings import Settings
-from service.wakeups import Topic
-from tests.workbench import make_workbench
-from workers.main import WATCH_S, watch_forever
-from workers.slices import Runner, Workshop
+from tests.harness.worker_harness import make_worker_harness
+from workers.jobs import Job, JobRunner, WorkerContext
+from workers.main import watch_forever
 
-SLICE_S = 0.2
-TURNS = 4
+RUN_S = 3.0
 
 
-class Diary:
-    """A slice that notes when each of its turns was."""
+class RecordingJob(Job):
+    """A job that records its rounds."""
 
-    name = "ticker"  # a name that leases know
-    topics: tuple[Topic, ...] = ()
+    name = "ticker"  # a lease must exist under this name
     idle_s = 0.005
-    has_all = False
 
-    def __init__(self, _: Workshop) -> None:
-        self.started.append(time.monotonic())
+    def __init__(self, _: WorkerContext) -> None:
+        pass
 
-    started: list[float] = []  # noqa: RUF012  # of all that were made
+    rounds: list[float] = []  # noqa: RUF012  # shared by all instances
 
     async def once(self) -> int:
+        self.rounds.append(time.monotonic())
         await asyncio.sleep(0.005)
         return 1
 
-    async def close(self) -> None:
-        """Nothing is left running."""
-
 
 @pytest.fixture
-async def shop(committed: Pool, settings: Settings, redis_client: redis.asyncio.Redis) -> Workshop:
-    return (await make_workbench(committed, settings, redis_client)).shop
+async def context(
+    committed: Pool, settings: Settings, redis_client: redis.asyncio.Redis
+) -> WorkerContext:
+    return (await make_worker_harness(committed, settings, redis_client)).context
 
 
-async def test_a_slice_of_the_watchdogs_is_followed_by_the_next_at_once(
-    shop: Workshop, monkeypatch: pytest.MonkeyPatch
+async def test_the_watchdog_prolongs_a_job_without_a_pause(
+    context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workers.slices.SLICE_S", SLICE_S)
-    Diary.started.clear()
-    runner = Runner(shop, {"ticker": Diary})
-    watchdog = asyncio.create_task(watch_forever(shop.pool, runner))
+    monkeypatch.setattr("workers.jobs.JOB_S", 0.2)
+    RecordingJob.rounds.clear()
+    runner = JobRunner(context, {"ticker": RecordingJob})
+    watchdog = asyncio.create_task(watch_forever(context.pool, runner))
     async with asyncio.timeout(20):
-        while len(Diary.started) < TURNS:  # noqa: ASYNC110  # it tells nobody
+        while not RecordingJob.rounds or time.monotonic() < RecordingJob.rounds[0] + RUN_S:  # noqa: ASYNC110  # a list announces no change
             await asyncio.sleep(0.01)
     await runner.stop(1)
     watchdog.cancel()
     await asyncio.gather(watchdog, return_exceptions=True)
-    gaps = [b - a for a, b in zip(Diary.started, Diary.started[1:], strict=False)]
-    assert sorted(gaps)[len(gaps) // 2] < SLICE_S + WATCH_S / 2
+    rounds = RecordingJob.rounds
+    assert rounds[-1] - rounds[0] > RUN_S - 0.5
+    assert max(b - a for a, b in itertools.pairwise(rounds)) < 0.5

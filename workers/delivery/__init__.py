@@ -1,1 +1,1 @@
-"""What the dispatcher sends webhooks with: lanes, claims, connections, the wire, settling."""
+"""Parts of the dispatcher: claims, lanes, connections, requests, retries and settlements."""

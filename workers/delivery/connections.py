@@ -1,6 +1,6 @@
-"""Connections that wait for their next request, by origin: to open one costs ten requests.
+"""Idle HTTP connections by origin, for reuse: opening a connection costs as much as ten requests.
 
-The last one given back is the first one taken, so that few stay warm and the rest can go.
+The most recently used connection is reused first, so that few stay warm and the rest expire.
 """
 
 import asyncio
@@ -9,65 +9,66 @@ import time
 from collections import deque
 
 from workers.delivery.egress import Dialer, DialTimes, GuardedResolver
-from workers.delivery.places import Origin
-from workers.delivery.wire import Wire
+from workers.delivery.http_connection import HttpConnection
+from workers.delivery.parsed_url import Origin
 
 MAX_IDLE_S = 60.0
 MAX_IDLE = 2000
-"""Beyond that the origin that was used the longest ago gives one up. With 300 endpoints and a bound
-of 500 every fifth delivery had to open its connection."""
-FILES, OTHER_FILES = 4096, 600
-"""Open files that we ask for, and those that are no idle connections: in use, the database's."""
+"""Beyond this number the least recently used origin loses a connection. With 300 endpoints and a
+bound of 500, every fifth delivery had to open its connection."""
+WANTED_FILES, RESERVED_FILES = 4096, 600
+"""How many open files to ask the system for, and how many of them idle connections must spare."""
 SWEEP_S = 10.0
 
 
-def make_room() -> int:
-    """How many connections may be idle, by how many files this process may have open.
+def choose_max_idle() -> int:
+    """How many connections may be idle, by the number of files that this process may open.
 
-    Raises that limit towards FILES, as far as the system lets us.
+    Raises that limit to WANTED_FILES, as far as the system allows.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return MAX_IDLE
-    if soft < FILES:
-        soft = FILES if hard == resource.RLIM_INFINITY else max(soft, min(FILES, hard))
+    if soft < WANTED_FILES:
+        is_unbounded = hard == resource.RLIM_INFINITY
+        soft = WANTED_FILES if is_unbounded else max(soft, min(WANTED_FILES, hard))
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return max(min(soft - OTHER_FILES, MAX_IDLE), 0)
+    return max(min(soft - RESERVED_FILES, MAX_IDLE), 0)
 
 
 class Connections:
-    """All connections of one dispatcher."""
+    """The connections of one dispatcher."""
 
     def __init__(self, *, private: bool, resolver: GuardedResolver | None = None) -> None:
         self._dialer = Dialer(private=private, resolver=resolver)
-        self._idle: dict[Origin, deque[tuple[float, Wire]]] = {}
+        self._idle: dict[Origin, deque[tuple[float, HttpConnection]]] = {}
         self._count = 0
-        self._max_idle = make_room()
+        self._max_idle = choose_max_idle()
         self._sweeping: asyncio.TimerHandle | None = None
 
-    def take(self, origin: Origin) -> Wire | None:
-        """One that was open a moment ago."""
-        waiting = self._idle.get(origin)
+    def pop_idle(self, origin: Origin) -> HttpConnection | None:
+        """Takes an idle connection that still seems open; None if there is none."""
+        idle = self._idle.get(origin)
         oldest = time.monotonic() - MAX_IDLE_S
-        while waiting:
-            since, wire = waiting.pop()
+        while idle:
+            since, connection = idle.pop()
             self._count -= 1
-            if wire.is_open and since > oldest:
-                return wire
-            wire.abort()
+            if connection.is_open and since > oldest:
+                return connection
+            connection.abort()
         return None
 
-    async def dial(self, origin: Origin, times: DialTimes) -> Wire:
-        """A new one. Raises what Dialer.dial raises."""
+    async def dial(self, origin: Origin, times: DialTimes) -> HttpConnection:
+        """A new connection. Raises the errors of Dialer.dial."""
         return await self._dialer.dial(origin, times)
 
-    def give_back(self, wire: Wire) -> None:
-        """After an exchange, however it ended."""
-        if not wire.is_open:
+    def give_back(self, connection: HttpConnection) -> None:
+        """Keeps a connection as idle after a request, if it can serve another request."""
+        if not connection.is_open:
             return
-        waiting = self._idle.pop(wire.origin, None) or deque()
-        waiting.append((time.monotonic(), wire))
-        self._idle[wire.origin] = waiting  # behind all others
+        idle = self._idle.pop(connection.origin, None) or deque()
+        idle.append((time.monotonic(), connection))
+        self._idle[connection.origin] = idle  # last: the most recently used origin
         self._count += 1
         while self._count > self._max_idle:
             self._drop_oldest(next(iter(self._idle)))
@@ -75,31 +76,31 @@ class Connections:
             self._sweep()
 
     async def close(self) -> None:
-        """Ends those that wait; those in use end with their exchange."""
+        """Ends the idle connections; the others end with their request."""
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for waiting in self._idle.values():
-            for _, wire in waiting:
-                wire.abort()
+        for idle in self._idle.values():
+            for _, connection in idle:
+                connection.abort()
         self._idle.clear()
         self._dialer.close()
-        await asyncio.sleep(0)  # so that they are closed when the loop ends
+        await asyncio.sleep(0)  # lets the transports close before the loop ends
 
     def _drop_oldest(self, origin: Origin) -> None:
-        waiting = self._idle[origin]
-        if waiting:
-            waiting.popleft()[1].abort()
+        idle = self._idle[origin]
+        if idle:
+            idle.popleft()[1].abort()
             self._count -= 1
-        if not waiting:
+        if not idle:
             del self._idle[origin]
 
     def _sweep(self) -> None:
         oldest = time.monotonic() - MAX_IDLE_S
-        for origin, waiting in list(self._idle.items()):
-            while waiting and (waiting[0][0] <= oldest or not waiting[0][1].is_open):
-                waiting.popleft()[1].abort()
+        for origin, idle in list(self._idle.items()):
+            while idle and (idle[0][0] <= oldest or not idle[0][1].is_open):
+                idle.popleft()[1].abort()
                 self._count -= 1
-            if not waiting:
+            if not idle:
                 del self._idle[origin]
         loop = asyncio.get_running_loop()
         self._sweeping = loop.call_later(SWEEP_S, self._sweep) if self._idle else None

@@ -1,1 +1,1 @@
-"""From a lead to a score, without a database."""
+"""Computes the score of a lead: pure functions, without a database."""

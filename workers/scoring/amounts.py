@@ -1,4 +1,4 @@
-"""Sums and counts as people write them: "$5k-$10k/mo", "€ 20.000", "50-100", 12000."""
+"""Parses amounts as people write them: "$5k-$10k/mo", "€ 20.000", "50-100", 12000."""
 
 import math
 import re
@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 MAX_TEXT = 100
-"""A value is judged by its beginning; what people type into a field is shorter."""
+"""Only this many characters of a value are parsed; amounts typed into a form are shorter."""
 MAX_AMOUNT = 1e12
 
 _GROUPED = r"\d{1,3}(?:[.,' \u00a0\u202f\u2019]\d{3})+(?:[.,]\d{1,2})?(?!\d)"
@@ -26,7 +26,7 @@ _SCALES = {
     **dict.fromkeys(("億", "亿", "억"), 1e8),
 }
 
-# Times a year; the first that fits wins.
+# Periods per year; the first match is used.
 _PERIODS = (
     (re.compile(r"\b(?:mo|mth|mtl|p\.?m\.?|month\w*|monat\w*|mois|mensuel\w*|mes|mensual\w*|mês|mese"
                 r"|mensile|maand|мес\w*)\b|月|월", re.IGNORECASE), 12),
@@ -34,7 +34,7 @@ _PERIODS = (
     (re.compile(r"\b(?:quarter\w*|quartal\w*|trimestre\w*)\b", re.IGNORECASE), 4),
 )  # fmt: skip
 
-# What one US dollar buys, to an order of magnitude; scores need no more. Unnamed ones count as 1.
+# Units per US dollar, roughly: scores need no more. Other currencies count as dollars.
 _CURRENCIES = (
     (re.compile(r"₩|\bkrw\b|원", re.IGNORECASE), 1_400),
     (re.compile(r"₫|\bvnd\b", re.IGNORECASE), 25_000),
@@ -52,7 +52,7 @@ _CURRENCIES = (
 
 
 def parse_yearly_sum(value: Any) -> float | None:
-    """A budget as US dollars a year, roughly; the lower end of a range; None if it tells none."""
+    """A budget in US dollars a year, roughly; the lower end of a range; None without an amount."""
     number = parse_number(value)
     if number is None or not isinstance(value, str):
         return number
@@ -60,7 +60,7 @@ def parse_yearly_sum(value: Any) -> float | None:
 
 
 def parse_number(value: Any) -> float | None:
-    """The first number of a text, or a number itself, if above 0; the lower end of a range."""
+    """The first number of a text (the lower end of a range), or the number itself, if above 0."""
     if isinstance(value, str):
         number = _parse_text(value[:MAX_TEXT])
     elif isinstance(value, bool) or not isinstance(value, int | float):
@@ -70,16 +70,16 @@ def parse_number(value: Any) -> float | None:
     return float(number) if 0 < number <= MAX_AMOUNT else None
 
 
-@lru_cache(maxsize=4096)  # forms offer a few amounts to choose from
+@lru_cache(maxsize=4096)  # forms often offer a few amounts
 def _find_factor(text: str) -> float:
-    """What turns a sum into dollars a year."""
+    """The factor that converts an amount to dollars a year."""
     times = next((count for pattern, count in _PERIODS if pattern.search(text)), 1)
     return times / next((rate for pattern, rate in _CURRENCIES if pattern.search(text)), 1)
 
 
 @lru_cache(maxsize=4096)
 def _parse_text(text: str) -> float:
-    """The number with its scale; of "5-10k" both are thousands. 0 if there is none."""
+    """The number with its scale (in "5-10k" also the 5 is in thousands); 0 without a number."""
     first = _NUMBER.search(text)
     if first is None:
         return 0

@@ -1,8 +1,8 @@
-"""What an e-mail's domain says about who writes: a company, a free mailbox or a throw-away one.
+"""Classifies the domain of an e-mail address: a company, a free provider or a disposable one.
 
-Free providers are a list of our own: the few that hold nearly all free mailboxes, brands of many
-countries by pattern. The packages that list thousands are untyped and unkept, and hold domains of
-companies too. Throw-away domains come and go by the week: a kept package has them.
+Free providers are listed here: the few that have nearly all free mailboxes, international brands by
+pattern. The packages that list thousands are untyped and unmaintained, and contain domains of
+companies too. Disposable domains change weekly and come from a maintained package.
 """
 
 import re
@@ -38,11 +38,11 @@ _FREE = frozenset(_FREE_TEXT.split())
 
 
 def classify_domain(domain: str) -> DomainClass:
-    """The class of a domain given in lower case as an A-label."""
+    """The class of a domain, which must be in lower case and in ASCII (A-labels)."""
     if _BRANDS.fullmatch(domain) or domain in _FREE:
         return "free"
     labels = domain.split(".")
-    # A throw-away service gives out names below its own: x7f.mailinator.com.
+    # Disposable services use subdomains too: x7f.mailinator.com.
     if any(".".join(labels[start:]) in blocklist for start in range(len(labels) - 1)):
         return "disposable"
     return "company"

@@ -1,8 +1,8 @@
-"""From a lead and the rules to a score with its reasons. Pure: the clock comes as an argument.
+"""Computes the score of a lead by rules, with its factors. Pure: the time is an argument.
 
-Each rule looks at one feature and gives at most one factor; what gives nothing is not listed. The
-caps of the built-in rules add up to 100, so a score is the plain sum of its factors. Rules that
-add up to more, or a sum below 0, are cut by a factor of their own, so that it still adds up.
+Each rule rates one feature and returns at most one factor; factors without points are left out. The
+caps of the built-in rules add up to 100, so that a score is the sum of its factors. If the sum is
+above 100 or below 0, a `limit` factor makes up the difference.
 """
 
 import re
@@ -16,77 +16,15 @@ import msgspec
 from service.leads.scores import Factor
 from workers.scoring.amounts import parse_number, parse_yearly_sum
 from workers.scoring.mail_domains import classify_domain
+from workers.scoring.rules import Rules, Threshold
 from workers.scoring.seniority import find_seniority
 
 MAX_VALUE_LENGTH = 100
-"""A factor shows this much of a text."""
-
-
-class Step(msgspec.Struct, frozen=True):
-    """From this number on, these points."""
-
-    least: float
-    points: int
-
-
-class Freshness(msgspec.Struct, frozen=True):
-    """Until this many days after the last activity, these points."""
-
-    days: int
-    points: int
-
-
-def _points(points: dict[str, int]) -> Any:
-    return msgspec.field(default_factory=points.copy)
-
-
-class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What counts and how much. `version` changes whenever the same lead may score otherwise."""
-
-    version: str = "builtin-1"
-    known_field: int = 2
-    """For each of name, company, title and phone."""
-    domains: Mapping[str, int] = _points({"company": 6, "free": 0, "disposable": -10})
-    seniorities: Mapping[str, int] = _points({
-        "executive": 16, "vp": 14, "director": 12, "manager": 8, "staff": 3, "junior": 0,
-    })  # fmt: skip
-    budget_fields: tuple[str, ...] = ("budget", "annualbudget", "yearlybudget", "budgetrange")
-    """Names of custom fields, in lower case and without anything but letters and digits."""
-    budget_steps: tuple[Step, ...] = (
-        Step(100_000, 14), Step(50_000, 11), Step(10_000, 8), Step(1_000, 4), Step(1, 1),
-    )  # fmt: skip
-    """US dollars a year, highest first."""
-    team_size_fields: tuple[str, ...] = (
-        "teamsize", "companysize", "employees", "numberofemployees", "headcount",
-    )  # fmt: skip
-    team_size_steps: tuple[Step, ...] = (
-        Step(1_000, 8), Step(200, 7), Step(50, 5), Step(10, 3), Step(1, 1),
-    )  # fmt: skip
-    tags: Mapping[str, int] = _points({
-        "hot-lead": 6, "hot": 6, "demo-requested": 6, "enterprise": 5, "referral": 5, "pricing": 5,
-        "trial": 4, "partner": 3, "inbound": 3, "webinar": 2, "event": 2, "newsletter": 1,
-        "unsubscribed": -10, "competitor": -20, "job-seeker": -20, "spam": -50,
-    })  # fmt: skip
-    tags_cap: int = 12
-    sources: Mapping[str, int] = _points({"chat": 8, "form": 6, "api": 3, "import": 0})
-    conversation: int = 2
-    conversations_cap: int = 6
-    intents: Mapping[str, int] = _points({
-        "purchase": 12, "demo_request": 12, "pricing": 9, "trial": 9, "integration": 5,
-    })  # fmt: skip
-    other_intent: int = 2
-    statuses: Mapping[str, int] = _points({
-        "new": 0, "contacted": 2, "qualified": 4, "converted": 4, "lost": -30,
-    })  # fmt: skip
-    freshness: tuple[Freshness, ...] = (Freshness(7, 6), Freshness(30, 4), Freshness(90, 2))
-    """Soonest first."""
-
-
-BUILTIN_RULES = Rules()
+"""The length to which a factor cuts a text."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rules look at."""
+    """The fields of a lead that the rules rate."""
 
     email_key: str
     name: str | None = None
@@ -103,7 +41,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Score(msgspec.Struct, frozen=True):
-    """`factors` sum to `score`, greatest first; at `stale_at` time alone may change them."""
+    """`factors` add up to `score`, the largest first. From `stale_at` on the score may be lower."""
 
     score: int
     factors: list[Factor]
@@ -111,9 +49,9 @@ class Score(msgspec.Struct, frozen=True):
 
 
 def score_lead(facts: Facts, rules: Rules, now: datetime) -> Score:
-    """The score of a lead at a time; the same arguments give the same factors in the same order.
+    """The score of a lead at a time. Equal arguments give equal factors in the same order.
 
-    Never raises, whatever a lead holds.
+    Raises no error, whatever the fields contain.
     """
     found = [factor for rate in _RULES if (factor := rate(facts, rules)) and factor.contribution]
     freshness, stale_at = _rate_freshness(facts, rules, now)
@@ -121,15 +59,14 @@ def score_lead(facts: Facts, rules: Rules, now: datetime) -> Score:
     total = sum(factor.contribution for factor in found)
     score = min(max(total, 0), 100)
     if score != total:
-        note = "a score ends at 100" if total > score else "a score starts at 0"
+        note = "the maximum is 100" if total > score else "the minimum is 0"
         found.append(Factor("limit", total, score - total, note))
     found.sort(key=lambda factor: -factor.contribution)
     return Score(score, found, stale_at)
 
 
 def _rate_completeness(facts: Facts, rules: Rules) -> Factor:
-    values = {"name": facts.name, "company": facts.company, "title": facts.title,
-              "phone": facts.phone}  # fmt: skip
+    values = {name: getattr(facts, name) for name in ("name", "company", "title", "phone")}
     known = [name for name, value in values.items() if value and value.strip()]
     points = rules.known_field * len(known)
     return Factor("completeness", ", ".join(known), points, f"{len(known)} of {len(values)} known")
@@ -137,8 +74,9 @@ def _rate_completeness(facts: Facts, rules: Rules) -> Factor:
 
 def _rate_domain(facts: Facts, rules: Rules) -> Factor:
     domain = facts.email_key.rpartition("@")[2]
-    kind = classify_domain(domain)
-    return Factor("email", _cut(domain), rules.domains.get(kind, 0), f"{kind} address")
+    domain_class = classify_domain(domain)
+    points = rules.domains.get(domain_class, 0)
+    return Factor("email", _cut(domain), points, f"{domain_class} address")
 
 
 def _rate_title(facts: Facts, rules: Rules) -> Factor | None:
@@ -153,7 +91,7 @@ def _rate_budget(facts: Facts, rules: Rules) -> Factor | None:
     amount = parse_yearly_sum(value)
     if amount is None:
         return None
-    points = _find_points(amount, rules.budget_steps)
+    points = _find_points(amount, rules.budget_thresholds)
     return Factor(f"customFields.{name}", _cut(value), points, f"budget of about {amount:,.0f}")
 
 
@@ -162,7 +100,7 @@ def _rate_team_size(facts: Facts, rules: Rules) -> Factor | None:
     size = parse_number(value)
     if size is None:
         return None
-    points = _find_points(size, rules.team_size_steps)
+    points = _find_points(size, rules.team_size_thresholds)
     return Factor(f"customFields.{name}", _cut(value), points, f"team of {size:,.0f} or more")
 
 
@@ -170,31 +108,29 @@ def _rate_tags(facts: Facts, rules: Rules) -> Factor:
     known = {re.sub(r"[\s_]+", "-", tag.strip().lower()): tag for tag in facts.tags}
     points = {tag: rules.tags[plain] for plain, tag in known.items() if rules.tags.get(plain)}
     total = sum(points.values())
-    note = f"at most {rules.tags_cap} for tags" if total > rules.tags_cap else "tags that tell"
+    note = f"at most {rules.tags_cap} for tags" if total > rules.tags_cap else "tags with points"
     return Factor("tags", ", ".join(points), min(total, rules.tags_cap), note)
 
 
 def _rate_source(facts: Facts, rules: Rules) -> Factor:
-    return Factor("source", facts.source, rules.sources.get(facts.source, 0), "where it came from")
+    return Factor("source", facts.source, rules.sources.get(facts.source, 0), "source of the lead")
 
 
 def _rate_conversations(facts: Facts, rules: Rules) -> Factor:
     count = facts.conversation_count
     points = min(count * rules.conversation, rules.conversations_cap)
-    return Factor("conversationCount", count, points, "has talked to us")
+    return Factor("conversationCount", count, points, "conversations so far")
 
 
 def _rate_intent(facts: Facts, rules: Rules) -> Factor | None:
     if not facts.last_intent:
         return None
     points = rules.intents.get(facts.last_intent, rules.other_intent)
-    return Factor("lastIntent", _cut(facts.last_intent), points, "what it wanted last")
+    return Factor("lastIntent", _cut(facts.last_intent), points, "latest intent")
 
 
 def _rate_status(facts: Facts, rules: Rules) -> Factor:
-    return Factor(
-        "status", facts.status, rules.statuses.get(facts.status, 0), "how far it has come"
-    )
+    return Factor("status", facts.status, rules.statuses.get(facts.status, 0), "status of the lead")
 
 
 _RULES: tuple[Callable[[Facts, Rules], Factor | None], ...] = (
@@ -214,17 +150,17 @@ _RULES: tuple[Callable[[Facts, Rules], Factor | None], ...] = (
 def _rate_freshness(
     facts: Facts, rules: Rules, now: datetime
 ) -> tuple[Factor | None, datetime | None]:
-    """The points for being active lately, and when they will be fewer."""
-    for step in rules.freshness:
-        ends_at = facts.last_active_at + timedelta(days=step.days)
+    """The factor for recent activity, and when it expires."""
+    for freshness in rules.freshness:
+        ends_at = facts.last_active_at + timedelta(days=freshness.days)
         if now < ends_at:
-            value = f"within {step.days} days"
-            return Factor("lastActiveAt", value, step.points, "was active lately"), ends_at
+            value = f"within {freshness.days} days"
+            return Factor("lastActiveAt", value, freshness.points, "recently active"), ends_at
     return None, None
 
 
 def _find_field(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
-    """The first custom field that has one of the names, however it is written."""
+    """The first custom field with one of the names, in any case and with any separators."""
     for name, value in fields.items():
         if _simplify(name) in names:
             return name, value
@@ -236,8 +172,8 @@ def _simplify(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def _find_points(amount: float, steps: tuple[Step, ...]) -> int:
-    return next((step.points for step in steps if amount >= step.least), 0)
+def _find_points(amount: float, thresholds: tuple[Threshold, ...]) -> int:
+    return next((each.points for each in thresholds if amount >= each.minimum), 0)
 
 
 def _cut(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How high a job title stands, in the languages that leads come in."""
+"""Classifies job titles by seniority, in many languages."""
 
 import re
 import unicodedata
@@ -7,10 +7,10 @@ from typing import Literal
 
 Seniority = Literal["executive", "vp", "director", "manager", "staff", "junior"]
 
-# The first class that fits wins, so what looks like a higher one stands before it: an assistant
-# to the CEO is staff, a vice president is no president, a managing director no director.
-# Compared without case and accents; the words after the bar belong to scripts that do not part
-# words, so they count anywhere.
+# The first class that matches is used. A class whose titles contain titles of another class comes
+# before it: an assistant to the CEO is staff, a vice president is not a president, and a managing
+# director is not a director. Case and accents are ignored. The terms after the slash are in scripts
+# that write words without spaces or attach particles to them, so they match anywhere.
 _WORDS: dict[Seniority, str] = {
     "junior": r"""
         intern, internship, trainee, apprentice, student\w*, junior, praktikant(?:in)?, azubi,
@@ -57,7 +57,7 @@ _WORDS: dict[Seniority, str] = {
 
 
 def _simplify(title: str) -> str:
-    """Lower case without accents: Geschäftsführer, GESCHAFTSFUHRER and geschäftsführer are one."""
+    """Lower case without accents: Geschäftsführer and GESCHAFTSFUHRER are equal."""
     parts = unicodedata.normalize("NFKD", title.casefold())
     bare = "".join(c for c in parts if not unicodedata.combining(c))
     return unicodedata.normalize("NFKC", bare)
@@ -76,7 +76,7 @@ _CLASSES = tuple((seniority, _compile(words)) for seniority, words in _WORDS.ite
 
 @lru_cache(maxsize=4096)
 def find_seniority(title: str) -> Seniority:
-    """The class of a title; one that tells nothing is staff."""
+    """The class of a title; an unknown title is staff."""
     plain = _simplify(title)
     for seniority, pattern in _CLASSES:
         if pattern.search(plain):

@@ -1,1 +1,1 @@
-"""The CRM streams in Redis as the publisher writes, rebuilds and bounds them."""
+"""The CRM streams in Redis: writing, rebuilding and bounding them, for the publisher."""

@@ -1,74 +1,72 @@
 """Measures webhook delivery: `make bench-webhooks`, or `python -m tests.bench.webhooks --help`.
 
 Everything runs on this machine: PostgreSQL (durable), Valkey, one dispatcher or a whole worker, and
-a receiver. Each figure is the median of the runs, with their range. Delays are from an event's
-createdAt to the 2xx that was sent back.
+a receiver. Each figure is the median of the runs, with their range. A delay is the time from an
+event's createdAt to the 2xx response.
 """
 
 import asyncio
 import statistics
+import tempfile
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.table import Table
 
-from tests.bench.report import make_console
-from tests.bench.results import look_around
-from tests.bench.webhooks.measure import (
-    ENDPOINTS,
-    RATE,
-    TENANTS,
-    Delay,
-    Drain,
-    measure_claim,
-    measure_delay,
-    measure_drain,
-    measure_peak,
-)
-from tests.bench.webhooks.stage import find_percentile, open_stage
+from tests.bench.against import deliveries
+from tests.bench.against.report import Comparison, publish
+from tests.bench.against.session import open_sides
+from tests.bench.output.endings import explain_end
+from tests.bench.output.report import make_console
+from tests.bench.output.results import FOLDER, look_around
+from tests.bench.webhooks.measure import ENDPOINTS
+from tests.bench.webhooks.parts import PARTS, Amounts, Row
+from tests.bench.webhooks.stage import open_stage
 
-Row = tuple[str, Sequence[float], str, str]
-"""What was measured, the samples, their unit, and what is wanted."""
+console = make_console()
 
 
-async def measure(count: int, pending: int, seconds: float, runs: int) -> list[Row]:
+async def measure(parts: Sequence[str], amounts: Amounts, runs: int) -> None:
+    scene, rows = look_around(), list[Row]()
     async with open_stage() as stage:
-        rows = report_drains([await measure_drain(stage, count) for _ in range(runs)])
-        peaks = [await measure_peak(stage, pending, count) for _ in range(runs)]
-        rows.append((f"memory, at most, with {pending:,} pending", peaks, "MB", "< 150"))
-        for hung in (0, 1):
-            found = [await measure_delay(stage, seconds, hung) for _ in range(runs)]
-            rows += report_delays(found, hung)
-        for number, wanted in ((10_000, ""), (pending, "at most 1.3 times that")):
-            times = [await measure_claim(stage, number) for _ in range(runs)]
-            rows.append((f"claim of 400 among {number:,}", times, "ms", wanted))
-    return rows
+        for part in parts:
+            found = [await PARTS[part](stage, amounts) for _ in range(runs)]
+            rows += merge_runs(found)
+    console.print(make_table(rows))
+    console.print(
+        f"{scene.cores} cores shared by all, {scene.memory_gib:g} GiB, {scene.processor}; "
+        f"load {scene.load:g} before the start; {runs} runs; commit {scene.commit}.",
+        highlight=False,
+    )
 
 
-def report_drains(drains: list[Drain]) -> list[Row]:
-    title = f"drain of {ENDPOINTS} endpoints by one dispatcher"
-    rows: list[Row] = [
-        (title, [drain.per_second for drain in drains], "per second", "≥ 3,000, aim 6,000"),
-        ("  its memory, at most", [drain.peak_mb for drain in drains], "MB", "< 150"),
-        ("  connections it opened", [float(drain.connections) for drain in drains], "", ""),
+def merge_runs(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """The rows of a part, each with the samples of all runs."""
+    return [
+        (what, [sample for row in same for sample in row[1]], unit, wanted)
+        for same in zip(*runs, strict=True)
+        for what, _, unit, wanted in same[:1]
     ]
-    costs = {name: [drain.cost_us[name] for drain in drains] for name in drains[0].cost_us}
-    return rows + [(f"  CPU of {name}", costs[name], "µs each", "") for name in costs]
 
 
-def report_delays(found: list[Delay], hung: int) -> list[Row]:
-    wanted = {50: "< 30", 99: "< 150"} if hung == 0 else {99: "≤ 250"}
-    title = f"{RATE} leads/s, {hung} of {TENANTS} endpoints hung, "
-    rows: list[Row] = []
-    for percent in (50, 95, 99):
-        samples = [find_percentile(delay.delays_ms, percent) for delay in found]
-        rows.append((f"{title}p{percent}", samples, "ms", wanted.get(percent, "")))
-    rows.append(("  memory of the worker, at most", [delay.peak_mb for delay in found], "MB", ""))
-    for name in found[0].processors:
-        shares = [delay.processors[name] * 100 for delay in found]
-        rows.append((f"  CPU of {name}", shares, "% of one", ""))
-    return rows
+async def measure_against(
+    ref: str, parts: Sequence[str], amounts: Amounts, runs: int, results: Path
+) -> None:
+    at, scene = datetime.now(UTC), look_around()
+    with tempfile.TemporaryDirectory(prefix="leadlog-bench-") as data:
+        async with open_sides(ref, deliveries.SCRIPT, Path(data), console.print) as sides:
+            pairs = await deliveries.compare_deliveries(sides, parts, amounts, runs)
+    comparison = Comparison(
+        what="webhooks-against", at=at, scene=scene, against=ref,
+        their_commit=sides.theirs.tree.commit,
+        options={"parts": parts, "runs": runs, **msgspec.structs.asdict(amounts)},
+        notes=[], pairs=pairs.list_all(),
+    )  # fmt: skip
+    publish(comparison, results, console)
 
 
 def make_table(rows: Sequence[Row]) -> Table:
@@ -90,19 +88,37 @@ def main(
     count: Annotated[int, typer.Option(help="Deliveries to drain.")] = 60_000,
     pending: Annotated[int, typer.Option(help="Deliveries pending for the claim.")] = 1_000_000,
     seconds: Annotated[
-        float, typer.Option(help="How long events are written; a slice is 30 s.")
+        float, typer.Option(help="How long events are written; a job is 30 s.")
     ] = 40.0,
     runs: Annotated[int, typer.Option(min=1)] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Only this: {', '.join(PARTS)}; again for more.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REF", help="Measure this tree against another commit of it, in turns."
+        ),
+    ] = None,
+    results: Annotated[
+        Path, typer.Option(help="Folder for the results; of --against only.")
+    ] = FOLDER,
 ) -> None:
-    """Prints the figures."""
-    scene, console = look_around(), make_console()
-    rows = asyncio.run(measure(count - count % ENDPOINTS, pending, seconds, runs))
-    console.print(make_table(rows))
-    console.print(
-        f"{scene.cores} cores shared by all, {scene.memory_gib:g} GiB, {scene.processor}; "
-        f"load {scene.load:g} before the start; {runs} runs; commit {scene.commit}.",
-        highlight=False,
-    )
+    """Measure webhook delivery and print the figures."""
+    amounts = Amounts(count - count % ENDPOINTS, pending, seconds)
+    parts = check_parts(only or list(PARTS))
+    with explain_end("bench-webhooks", console):
+        if against is None:
+            asyncio.run(measure(parts, amounts, runs))
+        else:
+            asyncio.run(measure_against(against, parts, amounts, runs, results))
+
+
+def check_parts(names: list[str]) -> list[str]:
+    for name in names:
+        if name not in PARTS:
+            raise typer.BadParameter(f"there is no {name}: choose one of {', '.join(PARTS)}")
+    return names
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The measurements, each on tables it has emptied first."""
+"""The measurements. Each empties the tables first."""
 
 import asyncio
 import json
@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from ulid import ULID
 
 import sql
+from service.events.wake_ups import Wakeups
 from service.settings import Settings
-from service.wakeups import Wakeups
 from tests.bench.webhooks.stage import (
     Process,
     Stage,
@@ -33,8 +33,8 @@ PATIENCE_S = 20.0
 
 
 @dataclass
-class Drain:
-    """How fast one dispatcher was, and what each delivery cost whom in processor time."""
+class DrainResult:
+    """The rate of one dispatcher, and each process's processor time per delivery."""
 
     per_second: float
     peak_mb: float
@@ -42,8 +42,8 @@ class Drain:
     cost_us: dict[str, float] = field(default_factory=dict)
 
 
-async def measure_drain(stage: Stage, count: int) -> Drain:
-    """One dispatcher process sends `count` deliveries that wait, to ENDPOINTS addresses."""
+async def measure_drain(stage: Stage, count: int) -> DrainResult:
+    """One dispatcher process sends `count` pending deliveries to ENDPOINTS addresses."""
     settings, conn = stage.settings, stage.conn
     async with start(settings, "-m", "tests.bench.webhooks.sink") as sink:
         port = await sink.read_line()
@@ -61,11 +61,11 @@ async def measure_drain(stage: Stage, count: int) -> Drain:
         if told["count"] != count:
             raise RuntimeError(f"{count} deliveries were settled, {told['count']} arrived")
     cost = {name: cpu_s / count * 1e6 for name, cpu_s in used.items()}
-    return Drain(count / seconds, peak_mb, told["connections"], cost)
+    return DrainResult(count / seconds, peak_mb, told["connections"], cost)
 
 
 async def fill_endpoints(stage: Stage, port: str, count: int) -> None:
-    """`count` deliveries wait, for ENDPOINTS addresses of the receiver at this port."""
+    """Inserts `count` pending deliveries to ENDPOINTS addresses of the receiver at `port`."""
     conn = stage.conn
     await clear(conn)
     tenant_id = await make_tenant(conn, f"drain {ULID()}")
@@ -78,7 +78,7 @@ async def fill_endpoints(stage: Stage, port: str, count: int) -> None:
 
 
 async def measure_peak(stage: Stage, pending: int, count: int) -> float:
-    """The most memory in MB of a dispatcher that sends the first `count` of `pending`."""
+    """The peak memory in MB of a dispatcher that sends the first `count` of `pending`."""
     async with start(stage.settings, "-m", "tests.bench.webhooks.sink") as sink:
         await fill_endpoints(stage, await sink.read_line(), pending)
         async with start(stage.settings, "-m", "tests.bench.webhooks.sender") as sender:
@@ -92,7 +92,7 @@ async def measure_peak(stage: Stage, pending: int, count: int) -> float:
 
 @dataclass
 class Delay:
-    """Milliseconds from createdAt to the 2xx sent back, and who kept how many processors busy."""
+    """Milliseconds from createdAt to the 2xx response, and the processors used by each process."""
 
     delays_ms: list[float]
     peak_mb: float
@@ -100,7 +100,7 @@ class Delay:
 
 
 async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
-    """RATE leads/s are created in TENANTS tenants; the webhooks of `hung` of them never answer.
+    """RATE leads/s are created in TENANTS tenants; the endpoints of `hung` of them never respond.
 
     A whole worker runs, so each lead is scored too, which is a second event.
     """
@@ -112,7 +112,7 @@ async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
         for n, tenant_id in enumerate(tenants):
             path = "hang" if n < hung else ""
             await make_endpoint(conn, settings, tenant_id, f"http://127.0.0.{n + 1}:{port}/{path}")
-        async with start(settings, "-m", "service.cli", "work") as worker:
+        async with start(settings, "-m", "service.cli.main", "work") as worker:
             share = (TENANTS - hung) / TENANTS
             await _await_arrivals(sink, share * await create_leads(settings, conn, tenants, WARM_S))
             usage = Usage(
@@ -129,7 +129,7 @@ async def measure_delay(stage: Stage, seconds: float, hung: int) -> Delay:
 
 
 async def _await_arrivals(sink: Process, count: float) -> list[float]:
-    """The delays of so many deliveries, once they are there."""
+    """The delays of the next `count` deliveries, once they have arrived."""
     delays: list[float] = []
     end = time.perf_counter() + PATIENCE_S
     while len(delays) < count:
@@ -144,7 +144,7 @@ async def create_leads(
     settings: Settings, conn: asyncpg.Connection, tenants: list[int], seconds: float,
     rate: float = RATE,
 ) -> int:  # fmt: skip
-    """`rate` leads a second in small batches, the wake-up after each, as the API; how many."""
+    """Creates `rate` leads a second in batches, each with a wake-up; returns their number."""
     redis = Redis.from_url(settings.require_redis_url())
     wakeups = Wakeups(redis)
     begun, sent = time.perf_counter(), 0
@@ -172,7 +172,7 @@ def _make_lead(tenant_id: int) -> dict[str, object]:
 
 
 async def measure_claim(stage: Stage, count: int) -> float:
-    """Milliseconds of finding the due lanes and claiming 400 of `count` pending deliveries."""
+    """Milliseconds to find the due lanes and to claim 400 of `count` pending deliveries."""
     conn = stage.conn
     await clear(conn)
     tenant_id = await make_tenant(conn, f"claim {ULID()}")

@@ -1,7 +1,7 @@
-"""What the neighbours of a hostile receiver feel of it: `make bench-neighbours`.
+"""How a hostile receiver delays the deliveries to others: `make bench-neighbours`.
 
-Ten tenants share the events; nine have healthy endpoints, the tenth's is hostile in one way after
-the other. The first line is without any.
+Ten tenants share the events. Nine have healthy endpoints; the endpoint of the tenth is hostile, in
+another way in each line. The first line is measured without a hostile endpoint.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ POLL_S, PATIENCE_S = 0.05, 30.0
 
 @asynccontextmanager
 async def run_worker(settings: Settings) -> AsyncIterator[None]:
-    """`leadlog work`, what it prints thrown away."""
-    async with start(settings, "-m", "service.cli", "work") as worker:
+    """Runs `leadlog work` and discards its output."""
+    async with start(settings, "-m", "service.cli.main", "work") as worker:
         reader = asyncio.create_task(_read_all(worker))
         await asyncio.sleep(START_S)
         yield
@@ -53,16 +53,16 @@ async def measure_beside(
     settings: Settings,
     sink: Process,
     port: str,
-    villains: Sequence[str],
+    hostile_urls: Sequence[str],
     rate: float,
     seconds: float,
     healthy: int = HEALTHY,
 ) -> list[float]:
-    """Milliseconds from createdAt to the healthy ones' 2xx, a hostile tenant beside them."""
+    """Milliseconds from createdAt to the 2xx of healthy endpoints, beside hostile endpoints."""
     tenants = [await make_tenant(conn, f"beside {ULID()}") for _ in range(healthy + 1)]
     for n, tenant_id in enumerate(tenants[:-1]):
         await make_endpoint(conn, settings, tenant_id, f"http://127.0.0.{n + 1}:{port}/")
-    for url in villains:
+    for url in hostile_urls:
         await make_endpoint(conn, settings, tenants[-1], url)
     await sink.ask()
     sent = await create_leads(settings, conn, tenants, seconds, rate)
@@ -83,16 +83,16 @@ async def run(rate: float, seconds: float) -> None:
     async with (
         open_stage() as stage,
         start(stage.settings, "-m", "tests.bench.webhooks.sink") as sink,
-        start(stage.settings, "-m", "tests.bench.webhooks.villains") as hell,
+        start(stage.settings, "-m", "tests.bench.webhooks.misbehaving_receivers") as receivers,
         run_worker(stage.settings),
     ):
-        port, villains = await sink.read_line(), json.loads(await hell.read_line())
+        port, hostile_urls = await sink.read_line(), json.loads(await receivers.read_line())
         typer.echo(f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}; {rate:g} events/s")
         row = "{:<60}{:>8}{:>8}{:>8}"
         typer.echo(row.format("the tenth endpoint", "p50 ms", "p95", "p99"))
         for name, urls in [
-            ("(there is none)", []), *((name, [url]) for name, url in villains.items()),
-            ("(there is none)", []), ("all of these at once", list(villains.values())),
+            ("(there is none)", []), *((name, [url]) for name, url in hostile_urls.items()),
+            ("(there is none)", []), ("all of these at once", list(hostile_urls.values())),
         ]:  # fmt: skip
             found = await measure_beside(
                 stage.conn, stage.settings, sink, port, urls, rate, seconds
@@ -105,7 +105,7 @@ def main(
     rate: Annotated[float, typer.Option(help="Events a second, of all tenants.")] = 300,
     seconds: Annotated[float, typer.Option(help="How long each is tried.")] = 5.0,
 ) -> None:
-    """Prints the healthy endpoints' delays beside each hostile one."""
+    """Print the delays of the healthy endpoints beside each hostile endpoint."""
     asyncio.run(run(rate, seconds))
 
 

@@ -1,4 +1,4 @@
-"""One dispatcher in a process of its own, until it is killed; arguments: its part, of how many."""
+"""Runs one dispatcher until it is killed. The arguments are its part and the number of parts."""
 
 import os
 import sys
@@ -6,12 +6,12 @@ import sys
 import uvloop
 from redis.asyncio import Redis
 
-from service.db import create_pool
-from service.logs import set_up_logging
+from service.database.connect import create_pool
+from service.events.wake_ups import Wakeups
 from service.settings import load_settings
-from service.wakeups import Wakeups
+from service.telemetry.logging import set_up_logging
 from workers.dispatcher import Dispatcher
-from workers.slices import Workshop
+from workers.jobs import WorkerContext
 
 
 async def main(part: int = 0, parts: int = 1) -> None:
@@ -20,12 +20,12 @@ async def main(part: int = 0, parts: int = 1) -> None:
     redis = Redis.from_url(settings.require_redis_url())
     wakeups = Wakeups(redis)
     async with await create_pool(settings, "bench") as pool, wakeups.running(listening=True):
-        shop = Workshop(settings, pool, redis, wakeups, f"bench/{os.getpid()}")
-        dispatcher = Dispatcher(shop, f"dispatcher/{part}", part, parts)
+        context = WorkerContext(settings, pool, redis, wakeups, f"bench/{os.getpid()}")
+        dispatcher = Dispatcher(context, f"dispatcher/{part}", part, parts)
         async with wakeups.listen("delivery") as alarm:
             print("ready", flush=True)  # noqa: T201
             while True:
-                if await dispatcher.once() == 0 or dispatcher.has_all:
+                if await dispatcher.once() == 0 or dispatcher.is_drained:
                     await alarm.wait(dispatcher.idle_s)
 
 

@@ -1,8 +1,9 @@
-"""A receiver as cheap as can be, in a process of its own: counts, notes when it answered, may hang.
+"""A receiver of minimal cost in a separate process: records the time of each response, may hang.
 
-It trusts its sender: one request at a time, `Content-Length` as Leadlog writes it. Prints one JSON
-line for each line on its standard input: what has arrived since the last one. `python -m
-tests.bench.webhooks.sink` prints its port first. A path that begins with /hang gets no answer.
+It relies on the sender: one request at a time, `Content-Length` as Leadlog writes it. `python -m
+tests.bench.webhooks.sink [ADDRESS...]` prints its port first, the same at every address. For each
+line on standard input it prints one line of JSON with the requests since the previous line. A path
+that begins with /hang gets no response.
 """
 
 import asyncio
@@ -20,14 +21,14 @@ _LENGTH, _CREATED = b"\r\nContent-Length: ", b'"createdAt":"'
 
 
 class Tally:
-    """What has arrived: Unix time when it was answered, and of the event's createdAt as text."""
+    """The requests received: Unix time of the response, and the event's createdAt as text."""
 
     def __init__(self) -> None:
         self.connections = 0
         self.answers: list[tuple[float, str]] = []
 
     def take(self) -> str:
-        """Delays from createdAt to the answer in ms; an event without one has none."""
+        """The counts since the last call, and the ms from each known createdAt to the response."""
         answers, self.answers = self.answers, []
         delays = [
             round((at - datetime.fromisoformat(created).timestamp()) * 1000, 1)
@@ -45,7 +46,7 @@ class Sink(asyncio.Protocol):
         self._write: Callable[[bytes], None] = lambda _: None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._write = cast(asyncio.WriteTransport, transport).write  # uvloop's is no subclass
+        self._write = cast(asyncio.WriteTransport, transport).write  # uvloop's is another class
         self._tally.connections += 1
 
     def data_received(self, data: bytes) -> None:
@@ -64,14 +65,17 @@ class Sink(asyncio.Protocol):
             self._tally.answers.append((time.time(), text))
 
 
-async def main() -> None:
+async def main(first: str = "0.0.0.0", *others: str) -> None:
     tally = Tally()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Sink(tally), "0.0.0.0", 0, backlog=4096)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201
+    server = await loop.create_server(lambda: Sink(tally), first, 0, backlog=4096)
+    port = server.sockets[0].getsockname()[1]
+    for address in others:
+        await loop.create_server(lambda: Sink(tally), address, port, backlog=4096)
+    print(port, flush=True)  # noqa: T201
     while await loop.run_in_executor(None, sys.stdin.readline):
         print(tally.take(), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(*sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What the measurements of webhooks share: servers and processes started, tables filled."""
+"""The common parts of the webhook measurements: servers, processes and filled tables."""
 
 import asyncio
 import json
@@ -15,11 +15,12 @@ from typing import Any
 import asyncpg
 
 import sql
-from service.dev.datafolder import prepare_folder
-from service.dev.servers import Postgres, Valkey
-from service.keys import create_key
+from service.access.api_keys import create_key
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.servers import Postgres, Valkey
+from service.encryption import open_encryptor
 from service.settings import Settings
-from service.webhooks.endpoints import NewEndpoint, create_endpoint, open_box
+from service.webhooks.endpoints import NewEndpoint, create_endpoint
 from sql.migrate import migrate
 
 BODY = json.dumps(
@@ -42,7 +43,7 @@ class Stage:
 
 @asynccontextmanager
 async def open_stage() -> AsyncIterator[Stage]:
-    """Servers of our own in a folder that goes away."""
+    """Starts our own servers in a temporary folder."""
     folder = prepare_folder(Path(tempfile.mkdtemp(prefix="leadlog-bench-")))
     try:
         async with Postgres(folder) as postgres, Valkey(folder) as valkey:
@@ -60,7 +61,7 @@ async def open_stage() -> AsyncIterator[Stage]:
 
 @dataclass
 class Process:
-    """A program of ours, talked to in lines."""
+    """A program of ours that reads and prints lines."""
 
     process: asyncio.subprocess.Process
 
@@ -79,7 +80,7 @@ class Process:
         return (await self.process.stdout.readline()).decode().strip()
 
     def read_peak_mb(self) -> float:
-        """The most memory it has had at a time since its start."""
+        """The peak memory of the process since its start."""
         text = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         line = next(line for line in text.splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
@@ -87,7 +88,7 @@ class Process:
 
 @asynccontextmanager
 async def start(settings: Settings, *arguments: str) -> AsyncIterator[Process]:
-    """A Python program with our settings in its environment; killed at the end."""
+    """Starts a Python program with our settings in its environment; kills it at the end."""
     environ = os.environ | {
         "DATABASE_URL": settings.require_database_url(),
         "REDIS_URL": settings.require_redis_url(),
@@ -118,7 +119,7 @@ async def make_endpoint(
 ) -> str:
     async with conn.transaction():
         new = NewEndpoint(url=url, events=["lead.created"])
-        made = await create_endpoint(conn, open_box(settings), tenant_id, True, new)
+        made = await create_endpoint(conn, open_encryptor(settings), tenant_id, True, new)
     return made.id
 
 
@@ -148,7 +149,7 @@ async def fill_deliveries(
 async def clear(conn: asyncpg.Connection) -> None:
     await conn.execute(
         "TRUNCATE delivery, delivery_final, attempt, webhook_event, endpoint, lease CASCADE"
-    )  # leases too: a worker that was killed would keep the next one waiting
+    )  # else the next worker would wait for leases of a killed worker
 
 
 def find_percentile(samples: Sequence[float], percent: float) -> float:

@@ -1,4 +1,4 @@
-"""Who used how much of the processors."""
+"""The processor time that each process used."""
 
 import os
 
@@ -6,7 +6,7 @@ import psutil
 
 
 def read_cpu_s(pid: int) -> float:
-    """Seconds of processor time of a process and its children, also those that have ended."""
+    """Seconds of processor time of a process and its children, ended children included."""
     process = psutil.Process(pid)
     family = [process, *process.children(recursive=True)]
     return sum(sum(_read_times(member)[:4]) for member in family)
@@ -20,7 +20,7 @@ def _read_times(process: psutil.Process) -> tuple[float, ...]:
 
 
 class Usage:
-    """Processor seconds by name, from its making until `stop`."""
+    """Processor seconds by name of process, from the creation of the object until `stop`."""
 
     def __init__(self, **pids: int) -> None:
         self._pids = pids | {"bench": os.getpid()}
@@ -30,7 +30,7 @@ class Usage:
         return {name: self._read(name) - self._begun[name] for name in self._pids}
 
     def _read(self, name: str) -> float:
-        if name == "bench":  # whose children have names of their own
+        if name == "bench":  # its children are counted under their own names
             times = psutil.Process().cpu_times()
             return times.user + times.system
         return read_cpu_s(self._pids[name])

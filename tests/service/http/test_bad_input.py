@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from service.app import API
-from service.db import Pool
-from tests.factories import Tenant, make_lead
-from tests.serving import Answer, Api
+from service.database.connect import Pool
+from tests.harness.api_client import Api, ApiResponse
+from tests.harness.factories import Tenant, make_lead
 
 pytestmark = pytest.mark.usefixtures("nothing_written")
 
@@ -22,7 +22,7 @@ async def lead_id(pool: Pool, tenant: Tenant) -> str:
     return await make_lead(pool, tenant.id, email="known@example.com", name="Known")
 
 
-def assert_refused(answer: Answer, status: int, code: str) -> None:
+def assert_refused(answer: ApiResponse, status: int, code: str) -> None:
     assert (answer.status, answer.error["code"]) == (status, code), answer.body
     assert list(answer.error)[:2] == ["code", "message"]
     assert answer.error["message"].endswith((".", "…"))
@@ -85,7 +85,7 @@ async def test_wrong_types_in_every_field_are_all_named(api: Api, lead_id: str) 
         assert details[1]["message"] == "name must be a string or null, not a list."
 
 
-async def test_every_kind_of_fault_is_told_at_once(api: Api) -> None:
+async def test_all_kinds_of_faults_are_reported_together(api: Api) -> None:
     body = {
         "id": "lead_1", "score": 99, "createdAt": "2026-01-01T00:00:00Z", "nmae": "typo",
         "name": "x" * 201, "phone": "12", "status": "hot", "source": None,
@@ -112,7 +112,9 @@ async def test_every_kind_of_fault_is_told_at_once(api: Api) -> None:
         "createdAt", "updatedAt", "conversationSummary", "timeline",
     ],
 )  # fmt: skip
-async def test_what_the_service_sets_cannot_be_written(api: Api, lead_id: str, field: str) -> None:
+async def test_fields_that_the_service_sets_cannot_be_written(
+    api: Api, lead_id: str, field: str
+) -> None:
     answer = await api.patch(f"/v1/leads/{lead_id}", {"name": "New", field: None})
     assert_refused(answer, 400, "invalid_request")
     assert [(d["field"], d["code"]) for d in answer.error["details"]] == [(field, "read_only")]
@@ -128,12 +130,14 @@ async def test_what_the_service_sets_cannot_be_written(api: Api, lead_id: str, f
         (b'"a\\u0000b": 1}', "a\\u0000b", "unknown_field"),
         (b'"customFields": {"a": ' + b"[" * 101 + b"]" * 101 + b"}}", "customFields", "too_deep"),
         (b'"customFields": {"a": "' + b"x" * 16_384 + b'"}}', "customFields", "too_long"),
+        (b'"customFields": {"a": ' + b"9" * 400 + b"}}", "customFields", "out_of_range"),
+        (b'"customFields": {"a": [{"b": -' + b"9" * 310 + b"}]}}", "customFields", "out_of_range"),
         (b'"tags": [' + b'"a",' * 50 + b'"a"]}', "tags", "too_long"),
         (b'"tags": null, "name": "x", "email": null}', "email", "invalid_type"),
         (b'"' + b"k" * 200_000 + b'": 1}', "k" * 64, "unknown_field"),
     ],
 )
-async def test_a_field_that_cannot_be_kept_is_named(
+async def test_a_field_that_cannot_be_stored_is_named(
     api: Api, lead_id: str, rest: bytes, field: str, code: str
 ) -> None:
     answer = await api.call("PATCH", f"/v1/leads/{lead_id}", b"{" + rest)
@@ -201,11 +205,12 @@ BAD_IDS = [
     "lead_", "lead_x", "nope", "0", "lead_01HQ3VXK9BWMN4F6T2P8R5GYSC", "%00", "lead_%00x",
     "lead_" + "x" * 10_000, "%F0%9F%98%80", "%ff%fe", "..", "%2e%2e", "..%2f..%2fetc%2fpasswd",
     "%27%20OR%201=1--", "lead_1%0d%0aX-Evil:%201", "%25", "+", "lead_1;x", "{id}", "null",
+    "{}", "%7B%7D", "%7Bid%7D",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("bad_id", BAD_IDS)
-async def test_an_id_that_is_nobodys_is_404_never_400(api: Api, bad_id: str) -> None:
+async def test_an_unknown_or_malformed_id_is_404_never_400(api: Api, bad_id: str) -> None:
     for base in ("/v1/leads", "/api/v1/leads", "/v1/api-keys"):
         path = f"{base}/{bad_id}"
         assert_refused(await api.delete(path), 404, "not_found")
@@ -215,7 +220,7 @@ async def test_an_id_that_is_nobodys_is_404_never_400(api: Api, bad_id: str) -> 
 
 
 @pytest.mark.parametrize("bad_id", BAD_IDS)
-async def test_whatever_stands_for_an_id_in_any_path_is_404(api: Api, bad_id: str) -> None:
+async def test_a_bad_id_in_any_path_is_404(api: Api, bad_id: str) -> None:
     hook = {"url": "https://8.8.8.8/hook", "events": ["lead.created"]}
     known = (await api.post("/v1/webhooks", hook)).json["id"]
     for operation in API:

@@ -1,11 +1,11 @@
-"""Who has no time any more is told so, and nobody else."""
+"""A block that exceeds its deadline is cancelled, and nothing else is."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from service.http.deadlines import LOOK_EVERY_S, Deadlines
+from service.http.deadlines import CHECK_EVERY_S, Deadlines
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ async def deadlines() -> AsyncIterator[Deadlines]:
         yield made
 
 
-async def test_what_takes_too_long_is_given_up_and_what_comes_after_it_is_not(
+async def test_a_block_that_exceeds_its_deadline_is_cancelled_and_later_code_is_not(
     deadlines: Deadlines,
 ) -> None:
     with pytest.raises(TimeoutError), deadlines.limit(0.01):
@@ -23,16 +23,16 @@ async def test_what_takes_too_long_is_given_up_and_what_comes_after_it_is_not(
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
-    await asyncio.sleep(2 * LOOK_EVERY_S)
+    await asyncio.sleep(2 * CHECK_EVERY_S)
 
 
-async def test_what_ends_in_time_is_left_alone(deadlines: Deadlines) -> None:
+async def test_a_block_that_ends_in_time_is_not_cancelled(deadlines: Deadlines) -> None:
     with deadlines.limit(0.01):
         pass
-    await asyncio.sleep(2 * LOOK_EVERY_S)
+    await asyncio.sleep(2 * CHECK_EVERY_S)
 
 
-async def test_the_inner_one_ends_alone_and_the_outer_goes_on(deadlines: Deadlines) -> None:
+async def test_a_nested_deadline_ends_only_its_own_block(deadlines: Deadlines) -> None:
     with deadlines.limit(30):
         with pytest.raises(TimeoutError), deadlines.limit(0.01):
             await asyncio.sleep(30)
@@ -41,7 +41,7 @@ async def test_the_inner_one_ends_alone_and_the_outer_goes_on(deadlines: Deadlin
         await asyncio.sleep(30)
 
 
-async def test_a_task_that_is_cancelled_by_somebody_else_is_cancelled(deadlines: Deadlines) -> None:
+async def test_a_task_that_other_code_cancels_raises_cancelled_error(deadlines: Deadlines) -> None:
     async def work() -> None:
         with deadlines.limit(30):
             await asyncio.sleep(30)

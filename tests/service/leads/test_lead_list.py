@@ -1,4 +1,4 @@
-"""GET /v1/leads: filters, sorts, pages and cursors; every bad parameter is told."""
+"""GET /v1/leads: filters, sorts, pages and cursors; every invalid parameter is reported."""
 
 import base64
 import json
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.db import Pool
-from tests.factories import Tenant, make_lead
-from tests.serving import Api
+from service.database.connect import Pool
+from tests.harness.api_client import Api
+from tests.harness.factories import Tenant, make_lead
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 COUNT = 30
@@ -17,7 +17,7 @@ COUNT = 30
 
 @pytest.fixture(scope="module", autouse=True)
 async def leads(pool: Pool, tenant: Tenant, other: Tenant) -> None:
-    """Thirty leads a day apart; scores repeat, so that ties must be broken."""
+    """Thirty leads, created a day apart; equal scores make ties."""
     for n in range(COUNT):
         at = START + timedelta(days=n)
         await make_lead(
@@ -31,50 +31,50 @@ async def leads(pool: Pool, tenant: Tenant, other: Tenant) -> None:
     await make_lead(pool, other.id, email="other@acme.com", tags=["odd"])
 
 
-async def list_all(api: Api, query: str) -> tuple[list[Any], Any]:
-    answer = await api.get(f"/v1/leads?{query}")
-    assert answer.status == 200, answer.body
-    return answer.json["data"], answer.json["pagination"]
+async def read_page(api: Api, query: str) -> tuple[list[Any], Any]:
+    response = await api.get(f"/v1/leads?{query}")
+    assert response.status == 200, response.body
+    return response.json["data"], response.json["pagination"]
 
 
 async def test_a_list_without_parameters_is_the_newest_25(api: Api) -> None:
-    data, pagination = await list_all(api, "")
+    data, pagination = await read_page(api, "")
     assert [lead["email"] for lead in data[:2]] == ["lead29@acme2.com", "lead28@acme1.com"]
     assert len(data) == 25
     assert {**pagination, "nextCursor": None} == {
         "page": 1, "limit": 25, "total": 30, "totalPages": 2, "hasMore": True, "nextCursor": None,
     }  # fmt: skip
-    rest, pagination = await list_all(api, "page=2")
+    rest, pagination = await read_page(api, "page=2")
     assert len(rest) == 5
     assert pagination == {"page": 2, "limit": 25, "total": 30, "totalPages": 2, "hasMore": False}
-    beyond, pagination = await list_all(api, "page=99")
+    beyond, pagination = await read_page(api, "page=99")
     assert (beyond, pagination["total"], pagination["hasMore"]) == ([], 30, False)
 
 
 @pytest.mark.parametrize("sort_by", ["createdAt", "updatedAt", "score"])
 @pytest.mark.parametrize("order", ["asc", "desc"])
-async def test_pages_and_cursors_walk_the_same_order_and_miss_nothing(
+async def test_pages_and_cursors_have_the_same_order_and_miss_nothing(
     api: Api, sort_by: str, order: str
 ) -> None:
     sort = f"sortBy={sort_by}&sortOrder={order}"
-    whole, _ = await list_all(api, f"{sort}&limit=100")
+    whole, _ = await read_page(api, f"{sort}&limit=100")
     keys = [(lead[sort_by], lead["id"]) for lead in whole]
     assert keys == sorted(keys, reverse=order == "desc")
     paged = [
         lead
         for page in range(1, 6)
-        for lead in (await list_all(api, f"{sort}&limit=7&page={page}"))[0]
+        for lead in (await read_page(api, f"{sort}&limit=7&page={page}"))[0]
     ]
     assert [lead["id"] for lead in paged] == [lead["id"] for lead in whole]
-    walked, cursor = [], ""
+    by_cursor, cursor = [], ""
     while True:
-        data, pagination = await list_all(api, f"{sort}&limit=7{cursor}")
-        walked += data
+        data, pagination = await read_page(api, f"{sort}&limit=7{cursor}")
+        by_cursor += data
         if not pagination["hasMore"]:
             break
         cursor = f"&cursor={pagination['nextCursor']}"
     assert "page" not in pagination
-    assert walked == whole
+    assert by_cursor == whole
 
 
 @pytest.mark.parametrize(
@@ -105,20 +105,22 @@ async def test_pages_and_cursors_walk_the_same_order_and_miss_nothing(
     ],
 )
 async def test_filters_and_their_total(api: Api, query: str, count: int) -> None:
-    data, pagination = await list_all(api, f"{query}&limit=100")
+    data, pagination = await read_page(api, f"{query}&limit=100")
     assert (len(data), pagination["total"]) == (count, count)
 
 
 async def test_a_test_key_lists_test_leads_only(api: Api) -> None:
-    data, _ = await list_all(api.as_("read", live=False), "")
+    data, _ = await read_page(api.as_("read", live=False), "")
     assert [lead["email"] for lead in data] == ["test@acme.com"]
 
 
-async def test_a_cursor_is_stable_while_leads_come(api: Api, pool: Pool, tenant: Tenant) -> None:
-    _, pagination = await list_all(api, "status=lost&limit=3")
-    before, _ = await list_all(api, "status=lost&limit=100")
+async def test_a_cursor_is_stable_while_leads_are_created(
+    api: Api, pool: Pool, tenant: Tenant
+) -> None:
+    _, pagination = await read_page(api, "status=lost&limit=3")
+    before, _ = await read_page(api, "status=lost&limit=100")
     await make_lead(pool, tenant.id, email="late@acme.com", status="lost")
-    after, _ = await list_all(api, f"status=lost&limit=100&cursor={pagination['nextCursor']}")
+    after, _ = await read_page(api, f"status=lost&limit=100&cursor={pagination['nextCursor']}")
     assert [lead["id"] for lead in after] == [lead["id"] for lead in before[3:]]
 
 
@@ -148,9 +150,9 @@ async def test_a_cursor_is_stable_while_leads_come(api: Api, pool: Pool, tenant:
 async def test_a_bad_parameter_is_400_and_named(
     api: Api, query: str, field: str, code: str
 ) -> None:
-    answer = await api.get(f"/v1/leads?{query}")
-    assert (answer.status, answer.error["code"]) == (400, "invalid_request")
-    assert (field, code) in [(fault["field"], fault["code"]) for fault in answer.error["details"]]
+    response = await api.get(f"/v1/leads?{query}")
+    assert (response.status, response.error["code"]) == (400, "invalid_request")
+    assert (field, code) in [(fault["field"], fault["code"]) for fault in response.error["details"]]
 
 
 @pytest.mark.parametrize(
@@ -162,30 +164,30 @@ async def test_a_bad_parameter_is_400_and_named(
         "email=nobody",
     ],
 )
-async def test_what_cannot_be_is_422(api: Api, query: str) -> None:
-    answer = await api.get(f"/v1/leads?{query}")
-    assert (answer.status, answer.error["code"]) == (422, "unprocessable")
+async def test_an_impossible_range_or_address_is_422(api: Api, query: str) -> None:
+    response = await api.get(f"/v1/leads?{query}")
+    assert (response.status, response.error["code"]) == (422, "unprocessable")
 
 
 @pytest.mark.parametrize("query", ["tag=%ff", "tag=%ed%a0%80", "customFields[a]=%C3%28", "%ff=1"])
 async def test_a_query_that_is_not_utf_8_is_400(api: Api, query: str) -> None:
-    answer = await api.get(f"/v1/leads?{query}")
-    assert (answer.status, answer.error["details"][0]["code"]) == (400, "invalid_query")
+    response = await api.get(f"/v1/leads?{query}")
+    assert (response.status, response.error["details"][0]["code"]) == (400, "invalid_query")
 
 
-async def test_all_faults_come_at_once(api: Api) -> None:
-    answer = await api.get("/v1/leads?limit=0&page=x&status=hot&what=1")
-    assert {fault["field"] for fault in answer.error["details"]} == {
+async def test_all_faults_are_reported_at_once(api: Api) -> None:
+    response = await api.get("/v1/leads?limit=0&page=x&status=hot&what=1")
+    assert {fault["field"] for fault in response.error["details"]} == {
         "limit", "page", "status", "what",
     }  # fmt: skip
 
 
-def forge(digest: bytes, place: Any) -> str:
-    return base64.urlsafe_b64encode(digest + json.dumps(place).encode()).decode().rstrip("=")
+def forge(digest: bytes, position: Any) -> str:
+    return base64.urlsafe_b64encode(digest + json.dumps(position).encode()).decode().rstrip("=")
 
 
-async def test_no_forged_or_foreign_cursor_is_taken(api: Api) -> None:
-    _, pagination = await list_all(api, "limit=3")
+async def test_a_forged_cursor_or_one_of_another_list_is_refused(api: Api) -> None:
+    _, pagination = await read_page(api, "limit=3")
     good = pagination["nextCursor"]
     digest = base64.urlsafe_b64decode(good + "==")[:8]
     for bad in (
@@ -194,14 +196,14 @@ async def test_no_forged_or_foreign_cursor_is_taken(api: Api) -> None:
         forge(digest, [[], "lead_1"]), forge(digest, [["2026-01-01T00:00:00Z"], "a\0b"]),
         forge(digest, {"a": 1}), forge(digest, [["2026-01-01T00:00:00Z", "1"], "lead_1"]),
     ):  # fmt: skip
-        answer = await api.get(f"/v1/leads?limit=3&cursor={bad}")
-        assert answer.status == 400, bad
-        assert [fault["field"] for fault in answer.error["details"]] == ["cursor"]
+        response = await api.get(f"/v1/leads?limit=3&cursor={bad}")
+        assert response.status == 400, bad
+        assert [fault["field"] for fault in response.error["details"]] == ["cursor"]
     for other_list in ("status=new", "sortBy=score", "sortOrder=asc"):
         assert (await api.get(f"/v1/leads?{other_list}&cursor={good}")).status == 400
 
 
 async def test_a_cursor_of_another_tenant_is_refused(api: Api, other: Tenant) -> None:
-    _, pagination = await list_all(api, "limit=3")
-    answer = await api.of(other).get(f"/v1/leads?limit=3&cursor={pagination['nextCursor']}")
-    assert answer.status == 400
+    _, pagination = await read_page(api, "limit=3")
+    response = await api.of(other).get(f"/v1/leads?limit=3&cursor={pagination['nextCursor']}")
+    assert response.status == 400

@@ -1,7 +1,7 @@
-"""Every list against a plain one made in Python of all rows: filter, sort, cut.
+"""Every list equals a reference made in Python from all rows: filter, sort, cut.
 
-Values repeat, so that ties are many; other tenants and the other mode hold the same values. The
-bounds above which a list changes its way are set low, so that all ways are gone.
+Values repeat, so there are many ties. Other tenants and the other mode have the same values. The
+bounds between access methods are set low, so that every method is used.
 """
 
 import random
@@ -13,16 +13,16 @@ from urllib.parse import parse_qsl, quote
 import msgspec
 import pytest
 
-from service.auth import Principal
-from service.db import Connection, Pool
+from service.access.authentication import Principal
+from service.database.connect import Connection, Pool
 from service.errors import InvalidRequest
-from service.leads import list_finders, lists
-from service.leads.kinds import SOURCES, STATUSES
-from service.leads.list_query import ListQuery
-from service.leads.lists import read_list
-from service.models import parse_moment
-from service.validation import decode_query
-from tests.factories import make_lead, make_tenant
+from service.leads.listing import access_paths, pages
+from service.leads.listing.pages import read_list
+from service.leads.listing.query import ListQuery
+from service.leads.status_source import SOURCES, STATUSES
+from service.validation.decoding import decode_query
+from service.validation.field_types import parse_moment
+from tests.harness.factories import make_lead, make_tenant
 
 LEADS = 90
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
@@ -76,21 +76,21 @@ async def who(pool: Pool) -> Principal:
     return Principal("key", mine.id, True, "read")
 
 
-WAYS = {
-    "gathered": {},
-    "browsed": {"MOST_GATHERED": 0},
-    "gathered after all": {"MOST_GATHERED": 0, "MOST_LOOKED_AT": 3},
+METHODS = {
+    "sorted": {},
+    "scanned": {"MOST_SORTED": 0},
+    "sorted after a scan": {"MOST_SORTED": 0, "MOST_SCANNED": 3},
     "from the nearer end": {"SHALLOW": -1},
 }
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in WAYS[request.param].items():
-        monkeypatch.setattr(lists, name, value)
-    if request.param != "gathered":
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in METHODS[request.param].items():
+        monkeypatch.setattr(pages, name, value)
+    if request.param != "sorted":
         for name, bound in {"FEW": 4, "SOME": 8}.items():
-            monkeypatch.setattr(list_finders, name, bound)
+            monkeypatch.setattr(access_paths, name, bound)
     return str(request.param)
 
 
@@ -116,14 +116,14 @@ def is_wanted(lead: dict[str, Any], query: ListQuery) -> bool:
 
 
 def show(value: Any) -> str | None:
-    """A custom field as a query string has it."""
+    """A custom field as a query string contains it."""
     if value is None or isinstance(value, str):
         return value
     return msgspec.json.encode(value).decode()
 
 
-async def list_plainly(db: Pool | Connection, who: Principal, query: ListQuery) -> list[Any]:
-    """(value, id) of all leads that a query is about, in its order."""
+async def list_reference(db: Pool | Connection, who: Principal, query: ListQuery) -> list[Any]:
+    """(value, id) of all matches of a query, in its order."""
     column = SORTS[query.sort_by]
     rows = [dict(row) for row in await db.fetch(_ROWS, who.tenant_id)]
     found = [(row[column], row["id"]) for row in rows if is_wanted(row, query)]
@@ -140,8 +140,8 @@ def parse(text: str) -> ListQuery:
 
 
 async def check(pool: Pool, who: Principal, text: str, limit: int) -> None:
-    """All pages by number and by cursor, one past the end, and their totals."""
-    whole = [lead_id for _, lead_id in await list_plainly(pool, who, parse(text))]
+    """Checks all pages by number and by cursor, a page past the end, and the totals."""
+    whole = [lead_id for _, lead_id in await list_reference(pool, who, parse(text))]
     cursor: str | None = ""
     for page in range(1, len(whole) // limit + 3):
         wanted = whole[(page - 1) * limit : page * limit]
@@ -150,34 +150,34 @@ async def check(pool: Pool, who: Principal, text: str, limit: int) -> None:
         assert pagination["hasMore"] is (page * limit < len(whole))
         if cursor is not None:
             after = f"&cursor={cursor}" if cursor else ""
-            walked, pagination = await read_page(pool, who, f"{text}&limit={limit}{after}")
-            assert (walked, pagination["total"]) == (wanted, len(whole)), text
+            by_cursor, pagination = await read_page(pool, who, f"{text}&limit={limit}{after}")
+            assert (by_cursor, pagination["total"]) == (wanted, len(whole)), text
             cursor = pagination.get("nextCursor")
     assert cursor is None
 
 
 @pytest.mark.parametrize("sort", ORDERS)
-async def test_each_filter_in_each_sort_gives_what_a_plain_list_gives(
-    pool: Pool, who: Principal, way: str, sort: str
+async def test_each_filter_in_each_sort_equals_the_reference(
+    pool: Pool, who: Principal, method: str, sort: str
 ) -> None:
     for text in ("", *FILTERS):
-        walks = not list_finders.list_finders(parse(f"{sort}&{text}"))
-        if walks != (way == "from the nearer end") and way != "gathered":
-            continue  # follows an index, whatever those bounds
+        is_ordered_scan = not access_paths.list_access_paths(parse(f"{sort}&{text}"))
+        if is_ordered_scan != (method == "from the nearer end") and method != "sorted":
+            continue  # the bounds make no difference to this list
         await check(pool, who, f"{sort}&{text}", limit=35)
 
 
 @pytest.mark.parametrize(
     "text", ["", "status=qualified", "createdAfter=2026-05-02", "minScore=1&sortBy=updatedAt"]
 )
-async def test_a_page_far_from_both_ends_is_refused_and_names_the_way(
+async def test_a_page_far_from_both_ends_is_refused_and_the_message_names_the_cursor(
     pool: Pool, who: Principal, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     for module, name, value in (
-        (lists, "SHALLOW", 3), (lists, "DEEPEST", 6), (lists, "MOST_GATHERED", 0)
+        (pages, "SHALLOW", 3), (pages, "MOST_SKIPPED", 6), (pages, "MOST_SORTED", 0)
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
-    whole = [lead_id for _, lead_id in await list_plainly(pool, who, parse(text))]
+    whole = [lead_id for _, lead_id in await list_reference(pool, who, parse(text))]
     assert len(whole) > 20
     refused = 0
     for page in range(1, len(whole) // 2 + 4):
@@ -185,7 +185,7 @@ async def test_a_page_far_from_both_ends_is_refused_and_names_the_way(
         skipped = 2 * (page - 1)
         if 6 < skipped < len(whole) - 6:
             refused += 1
-            with pytest.raises(InvalidRequest, match=r"nextCursor, in cursor") as error:
+            with pytest.raises(InvalidRequest, match=r"cursor the pagination\.nextCursor") as error:
                 await read_page(pool, who, asked)
             assert [fault.field for fault in error.value.details or ()] == ["page"]
         else:
@@ -194,8 +194,8 @@ async def test_a_page_far_from_both_ends_is_refused_and_names_the_way(
     assert refused > 2
 
 
-@pytest.mark.usefixtures("way")
-async def test_filters_together_give_what_a_plain_list_gives(pool: Pool, who: Principal) -> None:
+@pytest.mark.usefixtures("method")
+async def test_filters_together_equal_the_reference(pool: Pool, who: Principal) -> None:
     dice = random.Random(5)
     for _ in range(40):
         chosen: dict[str, str] = {}
@@ -209,10 +209,10 @@ async def test_filters_together_give_what_a_plain_list_gives(pool: Pool, who: Pr
 
 
 @pytest.mark.parametrize("text", ["", "status=qualified", "tag=plain", "minScore=1", "source=chat"])
-async def test_a_cursor_goes_on_behind_its_place_whatever_is_written_meanwhile(
+async def test_a_cursor_continues_after_its_position_whatever_is_written_meanwhile(
     pool: Pool, text: str
 ) -> None:
-    """New, changed and deleted leads, also the very one that the cursor names."""
+    """Leads are created, changed and deleted between pages, also the lead that the cursor names."""
     dice = random.Random(6)
     async with pool.acquire() as conn:
         tenant = await make_tenant(conn)
@@ -221,18 +221,18 @@ async def test_a_cursor_goes_on_behind_its_place_whatever_is_written_meanwhile(
         for _ in range(30):
             await make_lead(pool, tenant.id, **draw_lead(dice))
         query, column = parse(f"{sort}&{text}"), SORTS[parse(sort).sort_by]
-        place: tuple[Any, str] | None = None
+        position: tuple[Any, str] | None = None
         after = ""
         while True:
             ids, pagination = await read_page(pool, who, f"{sort}&{text}&limit=5{after}")
-            whole = await list_plainly(pool, who, query)
-            if place is not None:
+            whole = await list_reference(pool, who, query)
+            if position is not None:
                 descends = query.sort_order == "desc"
-                whole = [e for e in whole if (e < place if descends else e > place)]
+                whole = [e for e in whole if (e < position if descends else e > position)]
             assert ids == [lead_id for _, lead_id in whole[:5]]
             if "nextCursor" not in pagination:
                 break
-            place, after = whole[4], f"&cursor={pagination['nextCursor']}"
+            position, after = whole[4], f"&cursor={pagination['nextCursor']}"
             await disturb(pool, tenant.id, dice, ids[-1], column)
 
 

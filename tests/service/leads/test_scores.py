@@ -5,18 +5,18 @@ from typing import Any
 import pytest
 from ulid import ULID
 
-from service.db import Pool
+from service.database.connect import Pool
 from service.settings import Settings
-from tests.factories import Tenant
-from tests.serving import Api
+from tests.harness.api_client import Api
+from tests.harness.factories import Tenant
 from workers.main import work
 from workers.scorer import rescore_leads
 
 
 @pytest.fixture
 async def james(api: Api) -> Any:
-    """The lead of the reference's example, new and not yet scored."""
-    answer = await api.post(
+    """The lead of the reference product's example, new and not scored yet."""
+    response = await api.post(
         "/v1/leads",
         {
             "email": f"james.rodriguez.{ULID()}@techstart.io",
@@ -28,11 +28,11 @@ async def james(api: Api) -> Any:
             "customFields": {"teamSize": "10-25", "budget": "$5k-$10k/mo"},
         },
     )
-    assert answer.status == 201
-    return answer.json
+    assert response.status == 201
+    return response.json
 
 
-async def test_a_new_lead_answers_score_0_and_has_its_score_within_a_second(
+async def test_a_new_lead_has_score_0_and_its_computed_score_within_a_second(
     api: Api, settings: Settings, james: Any
 ) -> None:
     path = f"/v1/leads/{james['id']}"
@@ -53,8 +53,7 @@ async def test_a_new_lead_answers_score_0_and_has_its_score_within_a_second(
 async def test_the_api_explains_a_score(api: Api, pool: Pool, james: Any) -> None:
     path = f"/v1/leads/{james['id']}/score"
     unscored = await api.as_("read").get(path)
-    async with pool.acquire() as conn:
-        await rescore_leads(conn, [(api.tenant.id, True, james["id"])])
+    await rescore_leads(pool, [(api.tenant.id, True, james["id"])])
     scored = await api.as_("read").get(path)
 
     assert unscored.json == {
@@ -70,7 +69,9 @@ async def test_the_api_explains_a_score(api: Api, pool: Pool, james: Any) -> Non
     assert datetime.now(UTC) - computed_at < timedelta(minutes=1)
 
 
-async def test_a_stranger_sees_no_score(api: Api, other: Tenant, james: Any) -> None:
+async def test_another_tenant_or_mode_cannot_read_a_score(
+    api: Api, other: Tenant, james: Any
+) -> None:
     path = f"/v1/leads/{james['id']}/score"
 
     assert (await api.of(other).get(path)).status == 404

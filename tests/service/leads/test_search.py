@@ -1,4 +1,4 @@
-"""GET /v1/leads/search: what is found, in which order, and that any query is safe."""
+"""GET /v1/leads/search: the hits and their order; every query is safe."""
 
 import asyncio
 from typing import Any
@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 import pytest
 
-from service.db import Pool
-from tests.factories import Tenant, make_lead
-from tests.serving import Api
+from service.database.connect import Pool
+from tests.harness.api_client import Api
+from tests.harness.factories import Tenant, make_lead
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,16 +34,16 @@ async def leads(pool: Pool, tenant: Tenant, other: Tenant) -> None:
 
 
 async def search(api: Api, q: str, more: str = "") -> tuple[list[Any], Any]:
-    answer = await api.get(f"/v1/leads/search?q={quote(q, safe='')}{more}")
-    assert answer.status == 200, answer.body
-    return answer.json["data"], answer.json["pagination"]
+    response = await api.get(f"/v1/leads/search?q={quote(q, safe='')}{more}")
+    assert response.status == 200, response.body
+    return response.json["data"], response.json["pagination"]
 
 
 async def found(api: Api, q: str) -> list[tuple[str, str]]:
     return [(hit["email"], hit["matchField"]) for hit in (await search(api, q))[0]]
 
 
-async def test_whole_words_come_before_beginnings_before_insides(api: Api) -> None:
+async def test_whole_words_come_before_prefixes_before_substrings(api: Api) -> None:
     hits, pagination = await search(api, "acme")
     assert [(hit["email"], hit["matchField"]) for hit in hits] == [
         ("a@x.com", "company"),
@@ -99,7 +99,7 @@ async def test_whole_words_come_before_beginnings_before_insides(api: Api) -> No
         ("' | '", []),
     ],
 )
-async def test_what_is_found_and_where(api: Api, q: str, expected: list[Any]) -> None:
+async def test_the_hits_and_their_matched_fields(api: Api, q: str, expected: list[Any]) -> None:
     assert await found(api, q) == expected
 
 
@@ -109,20 +109,20 @@ async def test_what_is_found_and_where(api: Api, q: str, expected: list[Any]) ->
      "\u202e\u202d", "a" * 200, "' OR 1=1 --", "{}[]", "\x01\x02", "n\u0303o", "x" * 100 + " %"],
 )  # fmt: skip
 async def test_any_query_is_safe(api: Api, q: str) -> None:
-    answer = await api.get(f"/v1/leads/search?q={quote(q, safe='')}")
-    assert answer.status == 200, answer.body
+    response = await api.get(f"/v1/leads/search?q={quote(q, safe='')}")
+    assert response.status == 200, response.body
 
 
 @pytest.mark.parametrize("q", ["", "a", "  ", " a ", "a" * 201, "a" * 10_000, "a\0b"])
 async def test_a_query_of_the_wrong_length_or_with_nul_is_400(api: Api, q: str) -> None:
-    answer = await api.get(f"/v1/leads/search?q={quote(q, safe='')}")
-    assert answer.status == 400
-    assert answer.error["details"][0]["field"] == "q"
+    response = await api.get(f"/v1/leads/search?q={quote(q, safe='')}")
+    assert response.status == 400
+    assert response.error["details"][0]["field"] == "q"
 
 
 async def test_a_search_without_q_is_400(api: Api) -> None:
-    answer = await api.get("/v1/leads/search")
-    assert answer.error["details"][0] == {
+    response = await api.get("/v1/leads/search")
+    assert response.error["details"][0] == {
         "field": "q", "code": "required", "message": "q is required.",
     }  # fmt: skip
 
@@ -136,19 +136,19 @@ async def test_pages_and_cursors_reach_every_hit_once(api: Api) -> None:
     whole = [hit["id"] for hit in (await search(api, "acme"))[0]]
     paged = [(await search(api, "acme", f"&limit=2&page={page}"))[0] for page in (1, 2, 3, 4)]
     assert [hit["id"] for hits in paged for hit in hits] == whole
-    walked, cursor = [], ""
+    by_cursor, cursor = [], ""
     while True:
         hits, pagination = await search(api, "acme", f"&limit=2{cursor}")
-        walked += [hit["id"] for hit in hits]
+        by_cursor += [hit["id"] for hit in hits]
         assert pagination["total"] == 5
         if not pagination["hasMore"]:
             break
         cursor = f"&cursor={pagination['nextCursor']}"
-    assert walked == whole
+    assert by_cursor == whole
     assert (await api.get(f"/v1/leads/search?q=other{cursor}")).status == 400
 
 
-async def test_a_write_is_found_at_once_and_a_deleted_lead_no_more(api: Api) -> None:
+async def test_a_write_is_found_at_once_and_a_deleted_lead_no_longer(api: Api) -> None:
     lead = (await api.post("/v1/leads", {"email": "fresh@x.com", "name": "Quicksilver"})).json
     assert await found(api, "quicksilver") == [("fresh@x.com", "name")]
     await api.patch(
@@ -160,7 +160,7 @@ async def test_a_write_is_found_at_once_and_a_deleted_lead_no_more(api: Api) -> 
     assert await found(api, "slowpoke") == []
 
 
-async def test_nobody_finds_what_is_another_tenants_or_of_the_other_mode(
+async def test_a_search_finds_nothing_of_other_tenants_or_of_the_other_mode(
     api: Api, other: Tenant
 ) -> None:
     emails = {email for email, _ in await found(api, "acme")}
@@ -168,7 +168,7 @@ async def test_nobody_finds_what_is_another_tenants_or_of_the_other_mode(
     assert [email for email, _ in await found(api.of(other), "acme")] == ["spy@acme.com"]
 
 
-async def test_typos_come_last_and_only_while_there_are_few_hits(
+async def test_typos_come_last_and_only_if_there_are_few_hits(
     api: Api, pool: Pool, tenant: Tenant
 ) -> None:
     for n in range(3):
@@ -181,12 +181,12 @@ async def test_typos_come_last_and_only_while_there_are_few_hits(
     assert (await search(api, "katharine"))[1]["total"] == 26
 
 
-async def test_paging_two_ways_at_once_is_400(api: Api) -> None:
+async def test_page_and_cursor_together_are_400(api: Api) -> None:
     _, pagination = await search(api, "acme", "&limit=2")
-    answer = await api.get(
+    response = await api.get(
         f"/v1/leads/search?q=acme&limit=2&page=2&cursor={pagination['nextCursor']}"
     )
-    assert (answer.status, answer.error["details"][0]["field"]) == (400, "cursor")
+    assert (response.status, response.error["details"][0]["field"]) == (400, "cursor")
 
 
 async def test_a_cursor_of_another_tenant_or_mode_is_refused(api: Api, other: Tenant) -> None:
@@ -214,7 +214,7 @@ async def test_no_query_is_expensive(api: Api, q: str) -> None:
         await search(api, q)
 
 
-async def test_a_beginning_beside_letters_that_many_words_hold(
+async def test_a_prefix_beside_letters_that_many_words_contain(
     api: Api, pool: Pool, tenant: Tenant
 ) -> None:
     rare = [f"{a}{b}zoi{b}" for a in "bcdfghklmn" for b in "aeiouy"] + [

@@ -1,4 +1,4 @@
-"""Connections kept and connections dropped, against raw servers that count what they get."""
+"""Tests which connections are reused, with raw servers that count the requests per connection."""
 
 import asyncio
 import resource
@@ -8,10 +8,19 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohappyeyeballs import AddrInfoType
 
-from tests.rawserver import CHUNKED, OK, Server, first_ok_then, post, run, say
-from workers.delivery.connections import Connections, make_room
+from tests.loopback.raw_server import (
+    CHUNKED,
+    OK,
+    Server,
+    first_ok_then,
+    make_endpoint_config,
+    post,
+    run,
+    write,
+)
+from workers.delivery.connections import Connections, choose_max_idle
 from workers.delivery.egress import GuardedResolver, UnknownNameError
-from workers.delivery.sender import Target, send
+from workers.delivery.sender import send
 
 
 @pytest.fixture
@@ -22,7 +31,7 @@ async def connections() -> AsyncIterator[Connections]:
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         OK,
         CHUNKED,
@@ -33,19 +42,19 @@ async def connections() -> AsyncIterator[Connections]:
     ],
 )
 async def test_one_connection_serves_one_request_after_another(
-    connections: Connections, answer: bytes
+    connections: Connections, response: bytes
 ) -> None:
-    async with run(say(answer)) as server:
+    async with run(write(response)) as server:
         attempts = [await post(connections, server) for _ in range(5)]
     assert server.requests == [5]
     assert [attempt.connect_ms is None for attempt in attempts] == [False] + [True] * 4
     assert {attempt.truncated for attempt in attempts} == {False}
 
 
-async def test_as_many_connections_as_requests_at_once_and_no_more(
+async def test_there_are_no_more_connections_than_concurrent_requests(
     connections: Connections,
 ) -> None:
-    async with run(say(OK)) as server:
+    async with run(write(OK)) as server:
         for _ in range(4):
             await asyncio.gather(*(post(connections, server) for _ in range(6)))
     assert len(server.requests) <= 6
@@ -53,7 +62,7 @@ async def test_as_many_connections_as_requests_at_once_and_no_more(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -62,104 +71,104 @@ async def test_as_many_connections_as_requests_at_once_and_no_more(
         CHUNKED + b"HTTP/1.1 500 Poison\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + b"x" * 20_000,
     ],
-    ids=["closing", "old", "two answers", "garbage", "half an answer more", "long"],
+    ids=["closing", "old", "two responses", "garbage", "half a second response", "long"],
 )
-async def test_a_connection_that_has_more_or_less_to_say_is_not_used_again(
-    connections: Connections, answer: bytes
+async def test_a_connection_is_not_reused_after_an_irregular_response(
+    connections: Connections, response: bytes
 ) -> None:
-    async with run(say(answer)) as server:
+    async with run(write(response)) as server:
         attempts = [await post(connections, server) for _ in range(3)]
     assert [attempt.status for attempt in attempts] == [200, 200, 200]
     assert server.requests == [1, 1, 1]
 
 
-async def test_an_answer_that_nobody_asked_for_never_meets_the_next_delivery(
+async def test_an_unsolicited_response_is_never_taken_for_the_next_delivery(
     connections: Connections,
 ) -> None:
     poison = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\n\r\n"
-    said = asyncio.Event()
+    written = asyncio.Event()
 
-    async def speak(_: Server, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(_: Server, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(OK)
         await writer.drain()
         await asyncio.sleep(0.05)
         writer.write(poison)
-        said.set()
+        written.set()
 
-    async with run(speak) as server:
+    async with run(respond) as server:
         first = await post(connections, server)
-        await said.wait()
+        await written.wait()
         await asyncio.sleep(0.05)
         second = await post(connections, server)
     assert (first.status, second.status, server.requests) == (200, 200, [1, 1])
 
 
-async def test_the_end_of_the_connection_is_the_end_of_a_body_without_length(
+async def test_a_body_without_length_ends_with_its_connection(
     connections: Connections,
 ) -> None:
-    async with run(say(b"HTTP/1.1 200 OK\r\n\r\nall of it", close=True)) as server:
+    async with run(write(b"HTTP/1.1 200 OK\r\n\r\nall of it", close=True)) as server:
         attempt = await post(connections, server)
     assert (attempt.body, attempt.truncated, attempt.error) == (b"all of it", False, None)
 
 
 async def test_a_connection_that_went_stale_is_replaced_once(connections: Connections) -> None:
-    async with run(first_ok_then(say(b"", close=True))) as server:
+    async with run(first_ok_then(write(b"", close=True))) as server:
         await post(connections, server)
         attempt = await post(connections, server)
     assert (attempt.error, server.requests) == ("connection_lost", [2, 1])
 
 
-async def test_nothing_is_said_twice_to_one_that_had_begun_to_answer(
+async def test_a_request_is_not_repeated_after_the_first_byte_of_a_response(
     connections: Connections,
 ) -> None:
-    async with run(first_ok_then(say(b"HTTP/1.1 2", close=True))) as server:
+    async with run(first_ok_then(write(b"HTTP/1.1 2", close=True))) as server:
         await post(connections, server)
         attempt = await post(connections, server)
     assert (attempt.error, server.requests) == ("connection_lost", [2])
 
 
-async def test_nothing_is_said_twice_to_one_that_hangs_up_at_once(
+async def test_a_request_is_not_repeated_on_a_new_connection_that_closes_at_once(
     connections: Connections,
 ) -> None:
-    async with run(say(b"", close=True)) as server:
+    async with run(write(b"", close=True)) as server:
         attempt = await post(connections, server)
     assert (attempt.error, server.requests) == ("connection_lost", [1])
 
 
-async def test_a_connection_whose_answer_came_too_late_is_not_used_again(
+async def test_a_connection_is_not_reused_after_a_timeout(
     connections: Connections,
 ) -> None:
     async with run(
-        first_ok_then(say(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc"))
+        first_ok_then(write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc"))
     ) as server:
         await post(connections, server)
         late = await post(connections, server, timeout_s=0.2)
-        server.speak = say(OK)
+        server.respond = write(OK)
         after = await post(connections, server)
     assert (late.status, late.body, late.truncated) == (200, b"abc", True)
     assert (after.body, server.requests) == (b"ok", [2, 1])
 
 
-async def test_an_answer_before_the_end_of_the_request_counts(connections: Connections) -> None:
-    answer = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
-    async with run(say(answer)) as server:
+async def test_a_response_before_the_end_of_the_request_counts(connections: Connections) -> None:
+    response = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    async with run(write(response)) as server:
         attempt = await post(connections, server, b"x" * 30_000_000)
-        server.speak = say(OK)
+        server.respond = write(OK)
         after = await post(connections, server)
     assert (attempt.status, attempt.error) == (413, "status")
     assert (after.status, server.requests) == (200, [1, 1])
 
 
-async def test_endless_interim_answers_are_refused(connections: Connections) -> None:
-    async with run(say(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 5000)) as server:
+async def test_endless_interim_responses_are_rejected(connections: Connections) -> None:
+    async with run(write(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 5000)) as server:
         attempt = await post(connections, server)
-    assert (attempt.status, attempt.error) == (None, "bad_answer")
+    assert (attempt.status, attempt.error) == (None, "invalid_response")
 
 
 async def test_idle_connections_are_bounded_in_time_and_number(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with run(say(OK)) as server:
+    async with run(write(OK)) as server:
         connections._max_idle = 2
         await asyncio.gather(*(post(connections, server) for _ in range(5)))
         assert connections._count == 2
@@ -175,33 +184,30 @@ async def test_idle_connections_are_bounded_in_time_and_number(
 class CountingResolver(GuardedResolver):
     def __init__(self) -> None:
         super().__init__(private=True)
-        self.asked: list[str] = []
+        self.hosts: list[str] = []
         self.fails = False
 
     async def look_up(self, host: str, port: int) -> list[AddrInfoType]:
-        self.asked.append(host)
+        self.hosts.append(host)
         await asyncio.sleep(0.01)
         if self.fails:
             raise UnknownNameError("the name server is away")
         return list(socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_STREAM))
 
 
-async def test_a_name_is_looked_up_once_for_all_unless_that_failed() -> None:
+async def test_concurrent_requests_share_a_look_up_and_a_failed_one_is_repeated() -> None:
     resolver = CountingResolver()
     connections = Connections(private=True, resolver=resolver)
-    url = "http://hook.test:{}/"
-    async with run(say(OK)) as server:
-        target = Target(
-            1, True, "wh_1", url.format(server.port), (b"k",), {}, 5.0, False, "", None, 0
-        )
+    async with run(write(OK)) as server:
+        endpoint = make_endpoint_config(f"http://hook.test:{server.port}/")
         resolver.fails = True
-        failed = await asyncio.gather(*(send(connections, target, "e", 1, b"") for _ in range(3)))
+        failed = await asyncio.gather(*(send(connections, endpoint, "e", 1, b"") for _ in range(3)))
         resolver.fails = False
-        sent = await asyncio.gather(*(send(connections, target, "e", 1, b"") for _ in range(3)))
+        sent = await asyncio.gather(*(send(connections, endpoint, "e", 1, b"") for _ in range(3)))
     await connections.close()
     assert {attempt.error for attempt in failed} == {"dns"}
     assert {attempt.status for attempt in sent} == {200}
-    assert resolver.asked == ["hook.test"] * 2
+    assert resolver.hosts == ["hook.test"] * 2
 
 
 @pytest.mark.parametrize(
@@ -215,7 +221,7 @@ async def test_a_name_is_looked_up_once_for_all_unless_that_failed() -> None:
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), [], 2000),
     ],
 )
-def test_idle_connections_leave_files_for_others(
+def test_idle_connections_leave_open_files_for_other_uses(
     monkeypatch: pytest.MonkeyPatch,
     limits: tuple[int, int],
     asked: list[tuple[int, int]],
@@ -224,4 +230,4 @@ def test_idle_connections_leave_files_for_others(
     set_to: list[tuple[int, int]] = []
     monkeypatch.setattr("resource.getrlimit", lambda _: limits)
     monkeypatch.setattr("resource.setrlimit", lambda _, limits: set_to.append(limits))
-    assert (make_room(), set_to) == (idle, asked)
+    assert (choose_max_idle(), set_to) == (idle, asked)

@@ -1,69 +1,69 @@
-"""What goes on beside the deliveries, and dispatchers beside each other."""
+"""Several dispatchers at once, and maintenance beside the deliveries."""
 
 import asyncio
 
 import pytest
 
-from service.db import Pool
-from tests.desk import Desk, close, open_desk
-from tests.receiver import Receiver
-from tests.workbench import Workbench
+from service.database.connect import Pool
+from tests.harness.delivery_harness import DeliveryHarness, close, open_delivery_harness
+from tests.harness.worker_harness import WorkerHarness
+from tests.loopback.receiver import Receiver
 from workers.dispatcher import Dispatcher
 
 
-async def test_dispatchers_of_three_parts_share_the_endpoints_and_leave_none_out(
-    bench: Workbench, receiver: Receiver
+async def test_dispatchers_of_three_parts_serve_every_endpoint_once(
+    harness: WorkerHarness, receiver: Receiver
 ) -> None:
-    desks = [await open_desk(bench, f"{receiver.url}/{n}") for n in range(12)]
+    endpoints = [await open_delivery_harness(harness, f"{receiver.url}/{n}") for n in range(12)]
     leads = [(f"l{n}", version) for version in range(1, 5) for n in range(3)]
-    for desk in desks:
-        await desk.add(*leads)
-    dispatchers = [Dispatcher(desks[0].shop, f"dispatcher/{n}", n, 3) for n in range(3)]
-    for desk in desks:
-        await desk.drain(*dispatchers)
+    for endpoint in endpoints:
+        await endpoint.add(*leads)
+    dispatchers = [Dispatcher(endpoints[0].context, f"dispatcher/{n}", n, 3) for n in range(3)]
+    for endpoint in endpoints:
+        await endpoint.drain(*dispatchers)
     shares = [set(dispatcher._lanes) for dispatcher in dispatchers]
     await close(*dispatchers)
-    assert set.union(*shares) == {desk.id for desk in desks}
-    assert sum(map(len, shares)) == len(desks)
+    assert set.union(*shares) == {endpoint.id for endpoint in endpoints}
+    assert sum(map(len, shares)) == len(endpoints)
     for n in range(12):
-        came = [received.id for received in receiver.received if received.path == f"/{n}"]
-        assert len(came) == len(leads)
+        arrived = [received.id for received in receiver.received if received.path == f"/{n}"]
+        assert len(arrived) == len(leads)
         for lead in range(3):
-            assert [i for i in came if f"_l{lead}_" in i] == [
+            assert [i for i in arrived if f"_l{lead}_" in i] == [
                 f"evt_l{lead}_{v}" for v in range(1, 5)
             ]
 
 
-async def test_no_delivery_waits_for_the_tidying(
-    desk: Desk, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+async def test_no_delivery_waits_for_maintenance(
+    delivery_harness: DeliveryHarness, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun = asyncio.Event()
+    started = asyncio.Event()
 
     async def hang(_: Pool) -> int:
-        begun.set()
+        started.set()
         await asyncio.sleep(60)
         return 0
 
-    monkeypatch.setattr("workers.dispatcher.reap_leases", hang)
-    await desk.add(*[(f"l{n}", 1) for n in range(20)])
-    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
-    await desk.drain(dispatcher)
-    assert begun.is_set()
+    monkeypatch.setattr("workers.delivery.maintenance.reap_leases", hang)
+    await delivery_harness.add(*[(f"l{n}", 1) for n in range(20)])
+    dispatcher = Dispatcher(delivery_harness.context, "dispatcher/0")
+    await delivery_harness.drain(dispatcher)
+    assert started.is_set()
     await close(dispatcher)
     assert len(receiver.received) == 20
 
 
-async def test_a_failure_of_the_tidying_comes_to_light(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+async def test_an_error_in_maintenance_is_raised(
+    delivery_harness: DeliveryHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = asyncio.Event()
 
     async def fail(_: Pool) -> int:
         failed.set()
-        raise ArithmeticError("a fault in the tidying")
+        raise ArithmeticError("a fault in maintenance")
 
-    monkeypatch.setattr("workers.dispatcher.reap_leases", fail)
-    dispatcher = Dispatcher(desk.shop, "dispatcher/0")
+    monkeypatch.setattr("workers.delivery.maintenance.reap_leases", fail)
+    dispatcher = Dispatcher(delivery_harness.context, "dispatcher/0")
     await dispatcher.once()
     await failed.wait()
     with pytest.raises(ArithmeticError):

@@ -1,4 +1,4 @@
-"""The guard on outgoing connections, against a real server on loopback that must stay unvisited."""
+"""The guard on outgoing connections: a real server on loopback must get no request."""
 
 import socket
 from urllib.parse import urlsplit
@@ -6,23 +6,24 @@ from urllib.parse import urlsplit
 import pytest
 from aiohappyeyeballs import AddrInfoType
 
-from tests.receiver import Receiver
+from tests.loopback.raw_server import make_endpoint_config
+from tests.loopback.receiver import Receiver
 from workers.delivery.connections import Connections
 from workers.delivery.egress import BlockedDialError, GuardedResolver
-from workers.delivery.sender import Attempt, Target, send
+from workers.delivery.sender import Attempt, send
 
 
 class ScriptedResolver(GuardedResolver):
-    """A name server that says something else each time."""
+    """A resolver that gives the next list of addresses at each look-up."""
 
-    def __init__(self, *answers: list[str]) -> None:
+    def __init__(self, *results: list[str]) -> None:
         super().__init__(private=False)
-        self.answers = list(answers)
-        self.asked = 0
+        self.results = list(results)
+        self.lookups = 0
 
     async def look_up(self, _: str, port: int) -> list[AddrInfoType]:
-        self.asked += 1
-        addresses = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.lookups += 1
+        addresses = self.results.pop(0) if len(self.results) > 1 else self.results[0]
         return [info for address in addresses for info in make_infos(address, port)]
 
 
@@ -31,17 +32,16 @@ def make_infos(address: str, port: int) -> list[AddrInfoType]:
 
 
 class TrustingResolver(ScriptedResolver):
-    """What an attacker would like: the check on names passes whatever it is shown."""
+    """A resolver that does not check addresses, so that only the check before dialling is left."""
 
     async def resolve(self, host: str, port: int) -> list[AddrInfoType]:
         return await self.look_up(host, port)
 
 
 async def visit(url: str, resolver: GuardedResolver | None, *, private: bool = False) -> Attempt:
-    target = Target(1, True, "wh_1", url, (b"k" * 24,), {}, 5.0, False, "standard", None, 0)
     connections = Connections(private=private, resolver=resolver)
     try:
-        return await send(connections, target, "evt_1", 1, b"{}")
+        return await send(connections, make_endpoint_config(url), "evt_1", 1, b"{}")
     finally:
         await connections.close()
 
@@ -50,7 +50,7 @@ async def visit(url: str, resolver: GuardedResolver | None, *, private: bool = F
     "host",
     ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "①②⑦.0.0.1", "0.0.0.0"],
 )
-async def test_no_spelling_of_this_machine_is_dialled(receiver: Receiver, host: str) -> None:
+async def test_no_address_of_this_machine_is_dialled(receiver: Receiver, host: str) -> None:
     port = urlsplit(receiver.url).port
     attempt = await visit(f"http://{host}:{port}/", None)
     assert attempt.error == "blocked_address"
@@ -58,7 +58,7 @@ async def test_no_spelling_of_this_machine_is_dialled(receiver: Receiver, host: 
 
 
 @pytest.mark.parametrize("host", ["2130706433", "127.1", "0x7f000001", "0177.0.0.1"])
-async def test_no_number_that_means_this_machine_is_dialled(receiver: Receiver, host: str) -> None:
+async def test_no_numeric_form_of_this_machine_is_dialled(receiver: Receiver, host: str) -> None:
     port = urlsplit(receiver.url).port
     attempt = await visit(f"http://{host}:{port}/", None)
     assert attempt.error in {"blocked_address", "invalid_url"}
@@ -66,23 +66,23 @@ async def test_no_number_that_means_this_machine_is_dialled(receiver: Receiver, 
 
 
 @pytest.mark.parametrize(
-    "answers", [["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["10.0.0.1"], ["2606:4700::1", "::1"]]
+    "addresses", [["127.0.0.1"], ["8.8.8.8", "127.0.0.1"], ["10.0.0.1"], ["2606:4700::1", "::1"]]
 )
-async def test_a_name_with_one_private_answer_is_not_dialled_at_all(
-    receiver: Receiver, answers: list[str]
+async def test_a_name_with_one_private_address_is_not_dialled(
+    receiver: Receiver, addresses: list[str]
 ) -> None:
     port = urlsplit(receiver.url).port
-    resolver = ScriptedResolver(answers)
+    resolver = ScriptedResolver(addresses)
     attempt = await visit(f"http://rebind.test:{port}/", resolver)
     assert (attempt.error, attempt.connect_ms) == ("blocked_address", None)
     assert receiver.received == []
 
 
-async def test_a_resolver_that_changes_its_answer_gains_nothing(receiver: Receiver) -> None:
+async def test_a_name_that_changes_its_address_gains_nothing(receiver: Receiver) -> None:
     port = urlsplit(receiver.url).port
     resolver = TrustingResolver(["127.0.0.1"])
     attempt = await visit(f"http://rebind.test:{port}/", resolver)
-    assert (attempt.error, resolver.asked) == ("blocked_address", 1)
+    assert (attempt.error, resolver.lookups) == ("blocked_address", 1)
     assert receiver.received == []
     changing = ScriptedResolver(["8.8.8.8"], ["127.0.0.1"])
     assert [info[4][0] for info in await changing.resolve("rebind.test", 80)] == ["8.8.8.8"]
@@ -101,7 +101,7 @@ async def test_proxies_of_the_environment_are_not_used(
     assert receiver.received == []
 
 
-async def test_development_reaches_this_machine(receiver: Receiver) -> None:
+async def test_this_machine_is_dialled_if_private_addresses_are_allowed(receiver: Receiver) -> None:
     attempt = await visit(receiver.url, None, private=True)
     assert (attempt.error, attempt.status) == (None, 200)
     assert "cookie" not in receiver.received[0].headers

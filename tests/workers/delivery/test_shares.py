@@ -1,4 +1,4 @@
-"""How a dispatcher's slots are shared: between first attempts and others, quick lanes and slow."""
+"""The shares of a dispatcher's slots: first attempts and retries, quick lanes and slow lanes."""
 
 import asyncio
 import time
@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from tests.desk import Desk, close, open_desk
-from tests.receiver import Received, Receiver
-from tests.workbench import Workbench
+from tests.harness.delivery_harness import DeliveryHarness, close, open_delivery_harness
+from tests.harness.worker_harness import WorkerHarness
+from tests.loopback.receiver import Received, Receiver
 from workers.delivery.lane import MAX_IN_FLIGHT, MAX_WINDOW, MAX_YIELDING, ORDINARY
 from workers.dispatcher import Dispatcher
 
@@ -25,53 +25,53 @@ async def hang(_: Received) -> web.Response:
     return web.Response()
 
 
-def widen(dispatcher: Dispatcher, *desks: Desk) -> None:
-    """As if it knew them for long: each may have as much in flight as any."""
-    for desk in desks:
-        lane = dispatcher._lanes[desk.id]
-        lane.proven, lane.took_s, lane.window = True, 0.01, MAX_WINDOW
+def widen(dispatcher: Dispatcher, *endpoints: DeliveryHarness) -> None:
+    """Gives each lane the largest window, as after many quick successes."""
+    for endpoint in endpoints:
+        lane = dispatcher._lanes[endpoint.id]
+        lane.proven, lane.response_s, lane.window = True, 0.01, MAX_WINDOW
 
 
-async def test_retries_leave_slots_for_first_attempts_even_when_all_come_at_once(
-    bench: Workbench, receiver: Receiver
+async def test_retries_leave_slots_for_first_attempts(
+    harness: WorkerHarness, receiver: Receiver
 ) -> None:
     receiver.answer = hang
-    desks = [await open_desk(bench, receiver.url) for _ in range(20)]
-    for desk in desks:
-        await desk.add(*[(f"l{n}", 1) for n in range(30)])
-    await bench.pool.execute("UPDATE delivery SET yields = true, attempts = 1")
-    dispatcher = Dispatcher(bench.shop, "dispatcher/0")
-    widen(dispatcher, *desks)
+    endpoints = [await open_delivery_harness(harness, receiver.url) for _ in range(20)]
+    for endpoint in endpoints:
+        await endpoint.add(*[(f"l{n}", 1) for n in range(30)])
+    await harness.pool.execute("UPDATE delivery SET yields = true, attempts = 1")
+    dispatcher = Dispatcher(harness.context, "dispatcher/0")
+    widen(dispatcher, *endpoints)
     assert await dispatcher.once() == MAX_YIELDING
-    for desk in desks:
-        await desk.add(*[(f"first{n}", 1) for n in range(10)])
+    for endpoint in endpoints:
+        await endpoint.add(*[(f"first{n}", 1) for n in range(10)])
     while await dispatcher.once():
         pass
-    claims = list(dispatcher._flights.values())
+    claims = list(dispatcher._in_flight.values())
     assert sum(claim.yields for claim in claims) == MAX_YIELDING
-    # On a slow machine the hanging ones count as stuck by now, which opens some of the reserve.
+    # On a slow machine the hanging requests count as stuck by now, which opens part of the reserve.
     assert MAX_YIELDING < len(claims) <= MAX_IN_FLIGHT
     await close(dispatcher)
 
 
 @asynccontextmanager
 async def running(dispatcher: Dispatcher) -> AsyncIterator[None]:
-    """It takes turns beside the test."""
+    """Runs the dispatcher in the background."""
 
-    async def take_turns() -> None:
+    async def run_forever() -> None:
         while True:
             if not await dispatcher.once():
                 await asyncio.sleep(0.02)
 
-    turns = asyncio.create_task(take_turns())
+    task = asyncio.create_task(run_forever())
     yield
-    turns.cancel()
-    await asyncio.gather(turns, return_exceptions=True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
     await close(dispatcher)
 
 
-async def test_a_healthy_endpoint_does_not_wait_when_all_others_begin_to_hang_at_once(
-    bench: Workbench, receiver: Receiver
+async def test_a_healthy_endpoint_does_not_wait_when_all_others_hang_at_once(
+    harness: WorkerHarness, receiver: Receiver
 ) -> None:
     arrived: dict[str, asyncio.Event] = {}
 
@@ -82,15 +82,15 @@ async def test_a_healthy_endpoint_does_not_wait_when_all_others_begin_to_hang_at
         return await hang(received)
 
     receiver.answer = answer
-    good = await open_desk(bench, f"{receiver.url}/good")
-    others = [await open_desk(bench, f"{receiver.url}/{n}") for n in range(16)]
+    good = await open_delivery_harness(harness, f"{receiver.url}/good")
+    others = [await open_delivery_harness(harness, f"{receiver.url}/{n}") for n in range(16)]
     for other in others:
         await other.add(*[(f"l{n}", 1) for n in range(100)])
-    dispatcher = Dispatcher(bench.shop, "dispatcher/0")
+    dispatcher = Dispatcher(harness.context, "dispatcher/0")
     widen(dispatcher, good, *others)
     delays = []
     async with running(dispatcher), asyncio.timeout(30):
-        while len(dispatcher._flights) < ORDINARY:  # noqa: ASYNC110  # nothing announces it
+        while len(dispatcher._in_flight) < ORDINARY:  # noqa: ASYNC110  # no event announces it
             await asyncio.sleep(0.01)
         for n in range(100):
             event = arrived[f"evt_g{n}_1"] = asyncio.Event()
@@ -98,7 +98,7 @@ async def test_a_healthy_endpoint_does_not_wait_when_all_others_begin_to_hang_at
             await good.add((f"g{n}", 1))
             await event.wait()
             delays.append(time.monotonic() - begun)
-        assert len(dispatcher._flights) >= ORDINARY  # the others still hang
+        assert len(dispatcher._in_flight) >= ORDINARY  # the others still hang
     delays.sort()
-    assert delays[-1] < 5, delays  # the first notices; it was 15 s
+    assert delays[-1] < 5, delays  # only the first may wait; formerly all waited 15 s
     assert delays[len(delays) // 2] < 0.5, delays

@@ -1,4 +1,4 @@
-"""Certificates: by whom, for whom, and from when to when."""
+"""The checks of certificates: their issuer, host and period."""
 
 import ssl
 from datetime import timedelta
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import DAY, make_authority
-from tests.rawserver import OK, post, run, say
+from tests.loopback.certificates import DAY, make_authority
+from tests.loopback.raw_server import OK, post, run, write
 from workers.delivery.connections import Connections
 
 HERE = "127.0.0.1"
 
 
 async def visit(trusted: ssl.SSLContext | None, server_side: ssl.SSLContext) -> list[str | None]:
-    """How two deliveries to it end; by the second, nothing of the first is of use if it failed."""
+    """The errors of two attempts; the second reuses the connection of a successful first."""
     connections = Connections(private=True)
     if trusted is not None:
         connections._dialer._tls = trusted
-    async with run(say(OK), server_side) as server:
+    async with run(write(OK), server_side) as server:
         attempts = [await post(connections, server, scheme="https") for _ in range(2)]
     await connections.close()
     assert server.requests == ([2] if attempts[0].error is None else [])
@@ -35,7 +35,7 @@ async def visit(trusted: ssl.SSLContext | None, server_side: ssl.SSLContext) -> 
     ],
     ids=["valid", "for another host", "expired", "not valid yet"],
 )
-async def test_a_certificate_is_for_the_host_of_the_url_and_for_now(
+async def test_a_certificate_must_be_for_the_host_of_the_url_and_valid_now(
     tmp_path: Path, address: str, begins: timedelta, ends: timedelta, error: str | None
 ) -> None:
     authority = make_authority(tmp_path)
@@ -47,4 +47,4 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) 
     authority, stranger = make_authority(tmp_path / "known"), make_authority(tmp_path / "unknown")
     server_side = stranger.serve(HERE)
     assert await visit(authority.trust(), server_side) == ["certificate"] * 2
-    assert await visit(None, server_side) == ["certificate"] * 2  # what is trusted in production
+    assert await visit(None, server_side) == ["certificate"] * 2  # with the system's authorities

@@ -16,7 +16,7 @@ from workers.scoring.amounts import parse_number, parse_yearly_sum
         (12000, 12000), (2500.5, 2500.5),
     ],
 )  # fmt: skip
-def test_numbers_are_read_as_people_write_them(text: Any, number: float) -> None:
+def test_numbers_are_parsed_in_every_common_notation(text: Any, number: float) -> None:
     assert parse_number(text) == number
 
 
@@ -29,14 +29,14 @@ def test_numbers_are_read_as_people_write_them(text: Any, number: float) -> None
         ("85 lakh INR", 100_000),
     ],
 )  # fmt: skip
-def test_a_budget_is_read_as_dollars_a_year(text: Any, dollars: float) -> None:
+def test_a_budget_is_converted_to_dollars_a_year(text: Any, dollars: float) -> None:
     assert parse_yearly_sum(text) == dollars
 
 
 @pytest.mark.parametrize(
     "value", ["", "unknown", "tbd", "none", None, True, -5, 0, [5], {"a": 5}, float("nan"), "0"]
 )
-def test_what_tells_no_amount_gives_none(value: Any) -> None:
+def test_a_value_without_an_amount_gives_none(value: Any) -> None:
     assert parse_yearly_sum(value) is None
 
 

@@ -10,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import sql
-from service.db import Pool, create_pool
+from service.database.connect import Pool, create_pool
+from service.events.event_log import Event
 from service.leads.scores import decode_factors
-from service.log import Event
 from service.settings import Settings
-from tests.factories import make_lead
-from tests.workbench import Workbench
+from tests.harness.factories import make_lead
+from tests.harness.worker_harness import WorkerHarness
 from workers.scorer import ACTOR, Rescorer, Scorer, find_dirty_leads, rescore_lead, rescore_leads
-from workers.scoring.score import Facts, Rules, Score, score_lead
+from workers.scoring.rules import Rules
+from workers.scoring.score import Facts, Score, score_lead
 
+NO_MOVE = (None,) * 5
 JAMES = json.dumps(
     {
         "email": "james.rodriguez@techstart.io",
@@ -33,22 +35,22 @@ JAMES = json.dumps(
 QUALIFY = '{"status": "qualified", "tags": ["inbound", "startup", "hot-lead"]}'
 
 
-def scorers(bench: Workbench) -> list[Scorer]:
-    return [Scorer(bench.shop, f"scorer/{n}") for n in range(2)]
+def scorers(harness: WorkerHarness) -> list[Scorer]:
+    return [Scorer(harness.context)]
 
 
-async def test_a_new_lead_gets_its_score_with_an_event_that_says_so(bench: Workbench) -> None:
-    lead_id = await bench.capture(JAMES)
-    before = await bench.row(lead_id)
-    await bench.drain(*scorers(bench))
-    after = await bench.row(lead_id)
-    _, event = await bench.events(lead_id)
+async def test_a_new_lead_gets_a_score_and_an_event(harness: WorkerHarness) -> None:
+    lead_id = await harness.capture(JAMES)
+    before = await harness.row(lead_id)
+    await harness.drain(*scorers(harness))
+    after = await harness.row(lead_id)
+    _, event = await harness.events(lead_id)
     data = json.loads(event["data"])
 
     assert (before["score"], after["score"]) == (0, 56)
-    assert sum(f.contribution for f in decode_factors(after["score_factors"])) == 56
-    assert after["score_rules"] == "builtin-1"
-    assert after["score_stale_at"] == after["last_active_at"] + timedelta(days=7)
+    assert sum(f.contribution for f in decode_factors(after["factors"])) == 56
+    assert after["rules"] == "builtin-1"
+    assert after["stale_at"] == after["last_active_at"] + timedelta(days=7)
     assert (event["type"], event["actor"], event["version"]) == ("lead.updated", "scorer", 2)
     assert after["version"] == 2
     assert list(data) == ["lead", "version", "changes", "actor"]
@@ -57,126 +59,137 @@ async def test_a_new_lead_gets_its_score_with_an_event_that_says_so(bench: Workb
     assert event["at"] == after["scored_at"]
 
 
-async def test_a_score_moves_neither_updated_at_nor_last_active_at(bench: Workbench) -> None:
-    lead_id = await bench.capture(JAMES)
-    before = await bench.row(lead_id)
-    await bench.drain(*scorers(bench))
-    after = await bench.row(lead_id)
+async def test_a_score_changes_neither_updated_at_nor_last_active_at(
+    harness: WorkerHarness,
+) -> None:
+    lead_id = await harness.capture(JAMES)
+    before = await harness.row(lead_id)
+    await harness.drain(*scorers(harness))
+    after = await harness.row(lead_id)
 
     assert after["score"] != before["score"]
     for column in ("updated_at", "last_active_at"):
         assert after[column] == before[column]
 
 
-async def test_the_scorer_does_not_answer_its_own_events(bench: Workbench) -> None:
-    lead_id = await bench.capture(JAMES)
-    await bench.drain(*scorers(bench))
-    settled = await bench.row(lead_id)
-    await bench.drain(*scorers(bench))
+async def test_the_scorer_ignores_its_own_events(harness: WorkerHarness) -> None:
+    lead_id = await harness.capture(JAMES)
+    await harness.drain(*scorers(harness))
+    settled = await harness.row(lead_id)
+    await harness.drain(*scorers(harness))
 
-    assert await bench.row(lead_id) == settled
-    assert len(await bench.events(lead_id)) == 2
+    assert await harness.row(lead_id) == settled
+    assert len(await harness.events(lead_id)) == 2
 
 
-async def test_many_changes_in_one_window_are_one_rescoring(bench: Workbench) -> None:
-    lead_id = await bench.capture(JAMES)
+async def test_many_changes_in_one_window_cause_one_rescoring(harness: WorkerHarness) -> None:
+    lead_id = await harness.capture(JAMES)
     for number in range(10):
-        await bench.patch(lead_id, json.dumps({"company": f"TechStart {number}"}))
-    await bench.patch(lead_id, QUALIFY)
-    await bench.drain(*scorers(bench))
+        await harness.patch(lead_id, json.dumps({"company": f"TechStart {number}"}))
+    await harness.patch(lead_id, QUALIFY)
+    await harness.drain(*scorers(harness))
 
-    kinds = [event["actor"] for event in await bench.events(lead_id)]
+    kinds = [event["actor"] for event in await harness.events(lead_id)]
     assert kinds.count(ACTOR) == 1
-    assert (await bench.row(lead_id))["score"] == 66
+    assert (await harness.row(lead_id))["score"] == 66
 
 
-async def test_other_reasons_for_the_same_score_are_no_event(bench: Workbench) -> None:
-    lead_id = await bench.capture(JAMES)
-    await bench.drain(*scorers(bench))
-    before = await bench.row(lead_id)
-    await bench.patch(lead_id, '{"title": "Founder"}')
-    await bench.drain(*scorers(bench))
-    after = await bench.row(lead_id)
+async def test_changed_factors_with_the_same_score_write_no_event(harness: WorkerHarness) -> None:
+    lead_id = await harness.capture(JAMES)
+    await harness.drain(*scorers(harness))
+    before = await harness.row(lead_id)
+    await harness.patch(lead_id, '{"title": "Founder"}')
+    await harness.drain(*scorers(harness))
+    after = await harness.row(lead_id)
 
     assert after["score"] == before["score"]
-    assert after["score_factors"] != before["score_factors"]
+    assert after["factors"] != before["factors"]
     assert after["scored_at"] > before["scored_at"]
-    assert after["version"] == before["version"] + 1  # the title's
-    assert [event["actor"] for event in await bench.events(lead_id)].count(ACTOR) == 1
+    assert after["version"] == before["version"] + 1  # of the change of title
+    assert [event["actor"] for event in await harness.events(lead_id)].count(ACTOR) == 1
 
 
-async def test_a_change_that_means_nothing_to_the_score_writes_nothing(bench: Workbench) -> None:
-    lead_id = await bench.capture(JAMES)
-    await bench.drain(*scorers(bench))
-    bench_row = await bench.row(lead_id)
-    key = (bench.who.tenant_id, True, lead_id)
-    async with bench.pool.acquire() as conn:
-        assert (await rescore_leads(conn, [key])).written == 0
-    assert await bench.row(lead_id) == bench_row
-
-
-async def test_a_lead_that_changes_while_it_is_scored_is_left_to_its_newer_event(
-    bench: Workbench,
+async def test_rescoring_an_unchanged_lead_writes_nothing(
+    harness: WorkerHarness,
 ) -> None:
-    lead_id = await bench.capture(JAMES)
-    key = (bench.who.tenant_id, True, lead_id)
-    async with bench.pool.acquire() as conn:
+    lead_id = await harness.capture(JAMES)
+    await harness.drain(*scorers(harness))
+    before_rescoring = await harness.row(lead_id)
+    key = (harness.principal.tenant_id, True, lead_id)
+    assert (await rescore_leads(harness.pool, [key])).written == 0
+    assert await harness.row(lead_id) == before_rescoring
+
+
+async def test_a_late_score_of_a_changed_lead_is_not_written(
+    harness: WorkerHarness,
+) -> None:
+    lead_id = await harness.capture(JAMES)
+    key = (harness.principal.tenant_id, True, lead_id)
+    async with harness.pool.acquire() as conn:
         row = await conn.fetchrow(sql.score_read_many, *([part] for part in key))
         assert row is not None
-        await bench.patch(lead_id, QUALIFY)
+        await harness.patch(lead_id, QUALIFY)
         late = msgspec.json.encode(rescore_lead(row, score_lead)).decode()
-        assert await conn.fetch(sql.score_write_many, late) == []
-    assert (await bench.row(lead_id))["score"] == 0
+        written = await conn.fetchrow(sql.score_write_many, *NO_MOVE, late)
+        assert written is not None
+        assert tuple(written) == (0, 0)
+    assert (await harness.row(lead_id))["score"] == 0
 
-    await bench.drain(*scorers(bench))
-    assert (await bench.row(lead_id))["score"] == 66
-
-
-async def test_a_lead_deleted_before_its_turn_is_passed_over(bench: Workbench) -> None:
-    gone, kept = await bench.capture(JAMES), await bench.capture('{"email": "b@acme.com"}')
-    await bench.delete(gone)
-    await bench.drain(*scorers(bench))
-
-    assert [event["type"] for event in await bench.events(gone)] == ["lead.created", "lead.deleted"]
-    assert (await bench.row(kept))["scored_at"] is not None
+    await harness.drain(*scorers(harness))
+    assert (await harness.row(lead_id))["score"] == 66
 
 
-async def test_time_alone_lowers_a_score_once_at_each_step(bench: Workbench) -> None:
-    rescorer = Rescorer(bench.shop)
-    lead_id = await bench.capture(JAMES)
-    await bench.drain(*scorers(bench), rescorer)
+async def test_a_lead_deleted_before_its_turn_is_skipped(harness: WorkerHarness) -> None:
+    gone, kept = await harness.capture(JAMES), await harness.capture('{"email": "b@acme.com"}')
+    await harness.delete(gone)
+    await harness.drain(*scorers(harness))
+
+    assert [event["type"] for event in await harness.events(gone)] == [
+        "lead.created",
+        "lead.deleted",
+    ]
+    assert (await harness.row(kept))["scored_at"] is not None
+
+
+async def test_time_alone_lowers_a_score_once_at_each_step(harness: WorkerHarness) -> None:
+    rescorer = Rescorer(harness.context)
+    lead_id = await harness.capture(JAMES)
+    await harness.drain(*scorers(harness), rescorer)
     found = []
     for days in (8, 31, 91):
-        await make_older(bench.pool, lead_id, days)
-        await bench.drain(*scorers(bench), rescorer)
-        found.append((await bench.row(lead_id))["score"])
+        await make_older(harness.pool, lead_id, days)
+        await harness.drain(*scorers(harness), rescorer)
+        found.append((await harness.row(lead_id))["score"])
 
     assert found == [54, 52, 50]
-    assert (await bench.row(lead_id))["score_stale_at"] is None
-    assert [event["actor"] for event in await bench.events(lead_id)].count(ACTOR) == 4
+    assert (await harness.row(lead_id))["stale_at"] is None
+    assert [event["actor"] for event in await harness.events(lead_id)].count(ACTOR) == 4
     assert await rescorer.once() == 0
 
 
 async def make_older(pool: Pool, lead_id: str, days: int) -> None:
     await pool.execute(
-        "UPDATE lead SET last_active_at = now() - make_interval(days => $2), "
-        "score_stale_at = now() - interval '1 second' WHERE id = $1",
+        "WITH aged AS ("
+        "UPDATE lead SET last_active_at = now() - make_interval(days => $2) WHERE id = $1) "
+        "UPDATE lead_score SET stale_at = now() - interval '1 second' WHERE id = $1",
         lead_id,
         days,
     )
 
 
-async def test_a_lead_that_cannot_be_scored_does_not_hold_up_the_others(bench: Workbench) -> None:
+async def test_a_lead_that_cannot_be_scored_does_not_delay_the_others(
+    harness: WorkerHarness,
+) -> None:
     def refuse_james(facts: Facts, rules: Rules, now: datetime) -> Score:
         if facts.name == "James Rodriguez":
             raise ArithmeticError("a fault in the rules")
         return score_lead(facts, rules, now)
 
-    james, other = await bench.capture(JAMES), await bench.capture('{"email": "b@acme.com"}')
-    await bench.drain(*(Scorer(bench.shop, f"scorer/{n}", refuse_james) for n in range(2)))
+    james, other = await harness.capture(JAMES), await harness.capture('{"email": "b@acme.com"}')
+    await harness.drain(Scorer(harness.context, refuse_james))
 
-    assert (await bench.row(james))["scored_at"] is None
-    assert (await bench.row(other))["scored_at"] is not None
+    assert (await harness.row(james))["scored_at"] is None
+    assert (await harness.row(other))["scored_at"] is not None
 
 
 @pytest.mark.parametrize(
@@ -188,24 +201,23 @@ async def test_a_lead_that_cannot_be_scored_does_not_hold_up_the_others(bench: W
         '{"a":' * 900 + "1" + "}" * 900,
     ],
 )
-async def test_what_json_bears_and_python_does_not_is_scored_without_it(
-    bench: Workbench, custom_fields: str
+async def test_values_that_python_cannot_read_are_ignored_by_the_score(
+    harness: WorkerHarness, custom_fields: str
 ) -> None:
-    lead_id = await make_lead(bench.pool, bench.who.tenant_id, title="CEO")
-    await bench.pool.execute(
+    lead_id = await make_lead(harness.pool, harness.principal.tenant_id, title="CEO")
+    await harness.pool.execute(
         "UPDATE lead SET custom_fields = $2 WHERE id = $1", lead_id, custom_fields
     )
-    async with bench.pool.acquire() as conn:
-        rescored = await rescore_leads(conn, [(bench.who.tenant_id, True, lead_id)])
+    rescored = await rescore_leads(harness.pool, [(harness.principal.tenant_id, True, lead_id)])
 
     assert rescored.changed == 1
 
 
 async def test_scorers_and_the_api_never_deadlock_over_the_same_leads(
-    bench: Workbench, settings: Settings
+    harness: WorkerHarness, settings: Settings
 ) -> None:
-    ids = [await bench.capture(f'{{"email": "{n}@acme.com"}}') for n in range(40)]
-    keys = [(bench.who.tenant_id, True, lead_id) for lead_id in ids]
+    ids = [await harness.capture(f'{{"email": "{n}@acme.com"}}') for n in range(40)]
+    keys = [(harness.principal.tenant_id, True, lead_id) for lead_id in ids]
 
     async def rescore(seed: int) -> None:
         for number in range(15):
@@ -214,16 +226,15 @@ async def test_scorers_and_the_api_never_deadlock_over_the_same_leads(
                 return Score((seed * 15 + n) % 100, [], None)
 
             shuffled = random.Random(seed * 100 + number).sample(keys, len(keys))
-            async with pool.acquire() as conn:
-                await rescore_leads(conn, shuffled, scoring)
+            await rescore_leads(pool, shuffled, scoring)
 
     async def patch(seed: int) -> None:
         for number in range(60):
-            await bench.patch(random.Random(seed + number).choice(ids), f'{{"name": "{number}"}}')
+            await harness.patch(random.Random(seed + number).choice(ids), f'{{"name": "{number}"}}')
 
     async with await create_pool(settings, "tests", 8) as pool:
         await asyncio.gather(*(rescore(n) for n in range(4)), *(patch(n) for n in range(4)))
-    versions = await bench.pool.fetch("SELECT lead_id, version FROM outbox ORDER BY lead_id, id")
+    versions = await harness.pool.fetch("SELECT lead_id, version FROM outbox ORDER BY lead_id, id")
     by_lead: defaultdict[str, list[int]] = defaultdict(list)
     for row in versions:
         by_lead[row["lead_id"]].append(row["version"])
@@ -233,7 +244,7 @@ async def test_scorers_and_the_api_never_deadlock_over_the_same_leads(
 
 @given(st.lists(st.tuples(st.integers(1, 2), st.booleans(), st.sampled_from("ab"),
                           st.sampled_from([ACTOR, "key_1"]))))  # fmt: skip
-def test_dirty_are_the_leads_that_others_have_touched_each_once_in_key_order(
+def test_each_lead_changed_by_other_actors_is_scored_once_in_key_order(
     touches: list[tuple[int, bool, str, str]],
 ) -> None:
     events = [

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.leads.models import Source, Status
 from service.leads.scores import Factor, decode_factors, encode_factors, find_band
-from service.models import Source, Status
-from workers.scoring.score import BUILTIN_RULES, Facts, Rules, score_lead
+from workers.scoring.rules import BUILTIN_RULES, Rules
+from workers.scoring.score import Facts, score_lead
 
 NOW = datetime(2026, 4, 5, 15, 22, tzinfo=UTC)
 JAMES = Facts(
@@ -81,7 +82,7 @@ rule_books = st.just(BUILTIN_RULES) | st.builds(
 
 @given(leads, rule_books, moments)
 @settings(max_examples=150, deadline=None)
-def test_whatever_a_lead_and_the_rules_hold_the_factors_add_up_to_a_score_from_0_to_100(
+def test_for_any_lead_and_rules_the_factors_add_up_to_a_score_from_0_to_100(
     facts: Facts, rules: Rules, now: datetime
 ) -> None:
     score = score_lead(facts, rules, now)
@@ -90,6 +91,19 @@ def test_whatever_a_lead_and_the_rules_hold_the_factors_add_up_to_a_score_from_0
     assert sum(factor.contribution for factor in score.factors) == score.score
     assert all(type(factor.contribution) is int for factor in score.factors)
     assert decode_factors(encode_factors(score.factors)) == score.factors
+
+
+def test_factors_that_an_earlier_version_stored_are_readable() -> None:
+    stored = bytes.fromhex(
+        "8b460aa510aca1843382c1891a3d624de1f10acf0585a58939996999a05c60843d17c40200"
+    )
+    factors = [
+        Factor("title", "CTO", 16, "executive"),
+        Factor("customFields.budget", "$5k", 4, "budget of about 5,000"),
+        Factor("status", "qualified", 2, "status of the lead"),
+    ]
+    assert decode_factors(stored) == factors
+    assert decode_factors(b"") == []
 
 
 @given(leads, moments)
@@ -103,7 +117,7 @@ def test_the_same_lead_at_the_same_time_gives_the_same_bytes(facts: Facts, now: 
 
 @given(leads, moments)
 @settings(max_examples=60, deadline=None)
-def test_a_score_stays_as_it_is_until_the_moment_it_names(facts: Facts, now: datetime) -> None:
+def test_a_score_does_not_change_before_its_stale_time(facts: Facts, now: datetime) -> None:
     score = score_lead(facts, BUILTIN_RULES, now)
     if score.stale_at is None:
         assert score_lead(facts, BUILTIN_RULES, now + timedelta(days=9999)) == score
@@ -114,7 +128,7 @@ def test_a_score_stays_as_it_is_until_the_moment_it_names(facts: Facts, now: dat
         assert score_lead(facts, BUILTIN_RULES, score.stale_at) != score
 
 
-def test_the_leads_of_the_reference_are_told_apart_as_a_salesman_would() -> None:
+def test_the_leads_of_the_reference_have_the_expected_scores_and_bands() -> None:
     james, sarah, nobody = (
         score_lead(facts, BUILTIN_RULES, NOW).score for facts in (JAMES, SARAH, NOBODY)
     )
@@ -123,16 +137,16 @@ def test_the_leads_of_the_reference_are_told_apart_as_a_salesman_would() -> None
     assert [find_band(score) for score in (sarah, james, nobody)] == ["hot", "warm", "cold"]
 
 
-def test_a_score_is_explained_factor_by_factor_the_greatest_first() -> None:
+def test_the_factors_of_a_score_are_sorted_by_contribution() -> None:
     assert score_lead(JAMES, BUILTIN_RULES, NOW).factors == [
         Factor("title", "CTO", 16, "executive"),
         Factor("customFields.budget", "$5k-$10k/mo", 11, "budget of about 60,000"),
-        Factor("tags", "inbound, hot-lead", 9, "tags that tell"),
+        Factor("tags", "inbound, hot-lead", 9, "tags with points"),
         Factor("completeness", "name, company, title, phone", 8, "4 of 4 known"),
         Factor("email", "techstart.io", 6, "company address"),
-        Factor("lastActiveAt", "within 7 days", 6, "was active lately"),
-        Factor("status", "qualified", 4, "how far it has come"),
-        Factor("source", "api", 3, "where it came from"),
+        Factor("lastActiveAt", "within 7 days", 6, "recently active"),
+        Factor("status", "qualified", 4, "status of the lead"),
+        Factor("source", "api", 3, "source of the lead"),
         Factor("customFields.teamSize", "10-25", 3, "team of 10 or more"),
     ]
 
@@ -169,7 +183,7 @@ def test_the_caps_of_the_builtin_rules_add_up_to_100() -> None:
         ("last_active_at", NOW - timedelta(days=30), NOW - timedelta(days=6)),
     ],
 )
-def test_a_better_lead_scores_more(field_: str, worse: Any, better: Any) -> None:
+def test_a_better_lead_has_a_higher_score(field_: str, worse: Any, better: Any) -> None:
     scores = [
         score_lead(msgspec.structs.replace(JAMES, **{field_: value}), BUILTIN_RULES, NOW).score
         for value in (worse, better)
@@ -177,16 +191,16 @@ def test_a_better_lead_scores_more(field_: str, worse: Any, better: Any) -> None
     assert scores[0] < scores[1]
 
 
-def test_a_sum_beyond_the_ends_of_the_scale_is_cut_by_a_factor_of_its_own() -> None:
+def test_a_limit_factor_keeps_the_score_within_0_to_100() -> None:
     spam = msgspec.structs.replace(NOBODY, tags=["spam"])
     generous = Rules(known_field=50)
 
     assert score_lead(spam, BUILTIN_RULES, NOW).factors == [
-        Factor("limit", -50, 50, "a score starts at 0"),
-        Factor("tags", "spam", -50, "tags that tell"),
+        Factor("limit", -50, 50, "the minimum is 0"),
+        Factor("tags", "spam", -50, "tags with points"),
     ]
     assert score_lead(JAMES, generous, NOW).factors[-1] == Factor(
-        "limit", 258, -158, "a score ends at 100"
+        "limit", 258, -158, "the maximum is 100"
     )
 
 
@@ -201,7 +215,7 @@ def test_a_sum_beyond_the_ends_of_the_scale_is_cut_by_a_factor_of_its_own() -> N
         msgspec.structs.replace(JAMES, email_key="x@" + "a." * 120 + "com"),
     ],
 )
-def test_hostile_values_are_scored_in_no_time(facts: Facts) -> None:
+def test_hostile_values_are_scored_quickly(facts: Facts) -> None:
     started = datetime.now(UTC)
     score_lead(facts, BUILTIN_RULES, NOW)
     assert datetime.now(UTC) - started < timedelta(milliseconds=50)

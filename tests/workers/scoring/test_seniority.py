@@ -33,7 +33,7 @@ TITLES = {
         for title in titles.split(";")
     ],
 )
-def test_a_title_tells_how_high_it_stands(title: str, seniority: str) -> None:
+def test_a_title_is_classified_by_its_seniority(title: str, seniority: str) -> None:
     assert find_seniority(title) == seniority
 
 
@@ -47,7 +47,5 @@ def test_a_title_tells_how_high_it_stands(title: str, seniority: str) -> None:
         ("xn--mller-shne-zhb8l.de", "company"), ("notgmail.com", "company"),
     ],
 )  # fmt: skip
-def test_a_domain_tells_a_company_from_a_free_and_a_throw_away_mailbox(
-    domain: str, kind: str
-) -> None:
+def test_a_domain_is_classified_as_company_free_or_disposable(domain: str, kind: str) -> None:
     assert classify_domain(domain) == kind

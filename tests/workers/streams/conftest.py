@@ -1,25 +1,36 @@
-"""A log to publish and a publisher to turn by hand."""
+"""A log to publish, and a publisher that tests run turn by turn."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
 
-from service.db import Pool
+from service.database.connect import Pool
 from service.settings import Settings
-from tests.workers.streaming import Stage
+from tests.workers.streams.connecting import Starter
+from tests.workers.streams.stream_harness import StreamHarness
 from workers.publisher import Publisher
 
 
 @pytest.fixture
-def tend_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The publisher looks after its streams whenever it is turned."""
-    monkeypatch.setattr("workers.publisher.TEND_EVERY_S", 0.0)
+def maintain_every_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the publisher maintain its streams in every turn."""
+    monkeypatch.setattr("workers.publisher.MAINTENANCE_EVERY_S", 0.0)
 
 
 @pytest.fixture
-def stage(committed: Pool, redis_client: Redis, settings: Settings) -> Stage:
-    return Stage(committed, redis_client, settings)
+def stream_harness(committed: Pool, redis_client: Redis, settings: Settings) -> StreamHarness:
+    return StreamHarness(committed, redis_client, settings)
 
 
 @pytest.fixture
-def publisher(stage: Stage) -> Publisher:
-    return stage.make_publisher()
+def publisher(stream_harness: StreamHarness) -> Publisher:
+    return stream_harness.make_publisher()
+
+
+@pytest.fixture
+async def starter(redis_url: str, tmp_path: Path) -> AsyncIterator[Starter]:
+    async with AsyncExitStack() as stack:
+        yield Starter(redis_url, tmp_path / "crm.sqlite", stack)

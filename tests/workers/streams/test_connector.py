@@ -1,119 +1,52 @@
-"""The example connector as users run it: a process of its own, killed and restarted."""
+"""The example connector in a process, as users run it, with kills and restarts."""
 
-import asyncio
 import importlib.util
 import json
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from service.db import Pool, create_pool
-from service.dev.datafolder import prepare_folder
-from service.dev.servers import Valkey
-from service.log import SHARDS
+from service.cli.dev.data_folder import prepare_folder
+from service.cli.dev.servers import Valkey
+from service.database.connect import Pool, create_pool
+from service.events.event_log import SHARDS
 from service.settings import Settings
-from tests.cluster import Cluster
-from tests.workers.streaming import Stage, begin_generation, publish
+from tests.harness.cluster import Cluster
+from tests.workers.streams.connecting import SCRIPT, Line, Starter
+from tests.workers.streams.stream_harness import StreamHarness, begin_generation, publish
 from workers.publisher import Publisher
-from workers.streams.places import StreamName
+from workers.streams.positions import StreamName
 from workers.streams.redis_streams import make_key
 
-SCRIPT = Path(__file__).parents[3] / "deploy/examples/crm_connector.py"
-WAIT_S = 15.0
-Line = dict[str, Any]
-
-
-@dataclass
-class Connector:
-    """A run of the script, and the lines it has printed."""
-
-    process: asyncio.subprocess.Process
-    lines: list[Line] = field(default_factory=list)
-
-    async def wait_until(self, is_enough: Callable[["Connector"], bool]) -> None:
-        """Reads lines until there are enough of them."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(WAIT_S):
-            while not is_enough(self):
-                line = await self.process.stdout.readline()
-                assert line, "the connector ended"
-                self.lines.append(json.loads(line))
-
-    async def wait_for_events(self, event_ids: list[str]) -> None:
-        await self.wait_until(lambda c: set(event_ids) <= {line.get("eventId") for line in c.lines})
-
-    async def wait_for_notice(self, text: str) -> Line:
-        await self.wait_until(lambda c: any(text in line.get("notice", "") for line in c.lines))
-        return next(line for line in self.lines if text in line.get("notice", ""))
-
-    @property
-    def events(self) -> list[Line]:
-        return [line for line in self.lines if "eventId" in line]
-
-
-@dataclass
-class Starter:
-    """Starts connectors that share a group and a memory; ends them all at last."""
-
-    redis_url: str
-    memory: Path
-    stack: AsyncExitStack
-
-    async def start(self, *arguments: str) -> Connector:
-        return await self.stack.enter_async_context(self._run(arguments))
-
-    @asynccontextmanager
-    async def _run(self, arguments: tuple[str, ...]) -> AsyncIterator[Connector]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(SCRIPT), "--group", "crm", "--redis", self.redis_url,
-            "--memory", str(self.memory), *arguments, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        try:
-            yield Connector(process)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.communicate()
-
-
-pytestmark = pytest.mark.usefixtures("tend_every_turn")
+pytestmark = pytest.mark.usefixtures("maintain_every_turn")
 
 
 @pytest.fixture
-async def publisher(stage: Stage) -> Publisher:
-    publisher = stage.make_publisher()
+async def publisher(stream_harness: StreamHarness) -> Publisher:
+    publisher = stream_harness.make_publisher()
     await publish(publisher)
     return publisher
-
-
-@pytest.fixture
-async def starter(redis_url: str, tmp_path: Path) -> AsyncIterator[Starter]:
-    async with AsyncExitStack() as stack:
-        yield Starter(redis_url, tmp_path / "crm.sqlite", stack)
 
 
 def find_versions(lines: list[Line], lead_id: str) -> list[int]:
     return [line["version"] for line in lines if line["leadId"] == lead_id]
 
 
-async def test_it_prints_every_event_once_and_acknowledges(
-    stage: Stage, publisher: Publisher, starter: Starter
+async def test_the_connector_prints_every_event_once_and_acknowledges(
+    stream_harness: StreamHarness, publisher: Publisher, starter: Starter
 ) -> None:
     connector = await starter.start()
     for _ in range(3):
-        await stage.log(40)
+        await stream_harness.log(40)
         await publish(publisher)
-    await connector.wait_for_events(stage.logged)
-    assert sorted(line["eventId"] for line in connector.events) == sorted(stage.logged)
-    for lead_id, version in stage.versions.items():
+    await connector.wait_for_events(stream_harness.logged)
+    assert sorted(line["eventId"] for line in connector.events) == sorted(stream_harness.logged)
+    for lead_id, version in stream_harness.versions.items():
         assert find_versions(connector.events, lead_id) == list(range(1, version + 1))
     first = connector.events[0]
     assert first["action"] == "upsert"
@@ -121,20 +54,21 @@ async def test_it_prints_every_event_once_and_acknowledges(
     assert first["lead"] == {"id": first["leadId"]}
     connector.process.terminate()
     assert await connector.process.wait() == 0
-    pending = [await stage.redis.xpending(make_key(StreamName(s, 1)), "crm") for s in SHARDS]
+    pending = [
+        await stream_harness.redis.xpending(make_key(StreamName(s, 1)), "crm") for s in SHARDS
+    ]
     assert [p["pending"] for p in pending] == [0] * 8
 
 
-async def test_killed_and_restarted_it_misses_nothing(
-    stage: Stage, publisher: Publisher, starter: Starter
+async def test_a_killed_connector_misses_nothing_after_its_restart(
+    stream_harness: StreamHarness, publisher: Publisher, starter: Starter
 ) -> None:
     lines: list[Line] = []
     for round_ in range(4):
         connector = await starter.start()
-        await stage.log(300)
+        await stream_harness.log(300)
         await publish(publisher)
-        some = 1 + 90 * round_
-        await connector.wait_until(lambda c, n=some: len(c.events) >= n)  # type: ignore[misc]
+        await connector.wait_for_count(1 + 90 * round_)
         connector.process.kill()
         rest, _ = await connector.process.communicate()
         printed = [
@@ -143,66 +77,69 @@ async def test_killed_and_restarted_it_misses_nothing(
         lines += connector.events + [line for line in printed if "eventId" in line]
     last = await starter.start()
     done = {line["eventId"] for line in lines}
-    await last.wait_for_events([event_id for event_id in stage.logged if event_id not in done])
+    await last.wait_for_events(
+        [event_id for event_id in stream_harness.logged if event_id not in done]
+    )
     lines += last.events
-    assert {line["eventId"] for line in lines} == set(stage.logged)
-    assert len(lines) < len(stage.logged) + 4 * 8 * 200  # only what was in hand comes twice
-    for lead_id, version in stage.versions.items():
-        told = list(dict.fromkeys(find_versions(lines, lead_id)))
-        assert told == list(range(1, version + 1))
+    assert {line["eventId"] for line in lines} == set(stream_harness.logged)
+    # Only entries that were read but not acknowledged at a kill are printed twice.
+    assert len(lines) < len(stream_harness.logged) + 4 * 8 * 200
+    for lead_id, version in stream_harness.versions.items():
+        versions = list(dict.fromkeys(find_versions(lines, lead_id)))
+        assert versions == list(range(1, version + 1))
 
 
 @pytest.mark.parametrize("running", [True, False])
-async def test_after_a_flush_it_goes_on_and_repeats_nothing(
-    stage: Stage, publisher: Publisher, starter: Starter, running: bool
+async def test_after_a_flush_the_connector_continues_and_repeats_nothing(
+    stream_harness: StreamHarness, publisher: Publisher, starter: Starter, running: bool
 ) -> None:
     before = await starter.start()
-    await stage.log(40)
+    await stream_harness.log(40)
     await publish(publisher)
-    await before.wait_for_events(stage.logged)
+    await before.wait_for_events(stream_harness.logged)
     if not running:
         before.process.terminate()
         await before.process.wait()
-    missed = await stage.log(40)
+    missed = await stream_harness.log(40)
     await publish(publisher)
-    await stage.redis.flushall()
+    await stream_harness.redis.flushall()
     await publish(publisher)
-    missed += await stage.log(40)
+    missed += await stream_harness.log(40)
     await publish(publisher)
     after = before if running else await starter.start()
     await after.wait_for_events(missed)
-    told = [line["eventId"] for line in before.events]
-    told += [line["eventId"] for line in after.events] if not running else []
-    assert sorted(told) == sorted(stage.logged)
+    printed = [line["eventId"] for line in before.events]
+    printed += [line["eventId"] for line in after.events] if not running else []
+    assert sorted(printed) == sorted(stream_harness.logged)
 
 
-async def test_it_takes_over_what_another_consumer_left(
-    stage: Stage, publisher: Publisher, starter: Starter
+async def test_the_connector_claims_the_entries_of_a_dead_consumer(
+    stream_harness: StreamHarness, publisher: Publisher, starter: Starter
 ) -> None:
-    await stage.log(40)
+    await stream_harness.log(40)
     await publish(publisher)
     for shard in SHARDS:
         key = make_key(StreamName(shard, 1))
-        await stage.redis.xgroup_create(key, "crm", "0", mkstream=True)
-        await stage.redis.xreadgroup("crm", "one that died", {key: ">"})
+        await stream_harness.redis.xgroup_create(key, "crm", "0", mkstream=True)
+        await stream_harness.redis.xreadgroup("crm", "dead consumer", {key: ">"})
     connector = await starter.start("--claim-after", "0.001")
-    await connector.wait_for_events(stage.logged)
+    await connector.wait_for_events(stream_harness.logged)
 
 
-async def test_it_tells_when_events_are_missing(
-    stage: Stage, publisher: Publisher, starter: Starter
+async def test_the_connector_reports_missing_events(
+    stream_harness: StreamHarness, publisher: Publisher, starter: Starter
 ) -> None:
     connector = await starter.start()
-    await stage.log(1, leads=1)
-    stage.versions["lead_0"] += 2
-    await stage.log(1, leads=1)
+    await stream_harness.log(1, leads=1)
+    stream_harness.versions["lead_0"] += 2
+    await stream_harness.log(1, leads=1)
     await publish(publisher)
     notice = await connector.wait_for_notice("events are missing")
     assert (notice["leadId"], notice["from"], notice["to"]) == ("lead_0", 2, 3)
-    await connector.wait_for_events(stage.logged)
+    await connector.wait_for_events(stream_harness.logged)
 
 
-async def test_it_waits_for_a_redis_that_is_not_there_yet(
+async def test_the_connector_waits_for_a_redis_that_is_not_running_yet(
     committed: Pool, settings: Settings, cluster: Cluster, tmp_path: Path
 ) -> None:
     folder = prepare_folder(Path(cluster.folder) / f"{cluster.worker}-late")
@@ -214,37 +151,103 @@ async def test_it_waits_for_a_redis_that_is_not_there_yet(
         await connector.wait_for_notice("has not written")
         redis = Redis.from_url(server.url)
         stack.push_async_callback(redis.aclose)
-        stage = Stage(committed, redis, settings)
-        await stage.log(10)
-        await publish(stage.make_publisher())
-        await connector.wait_for_events(stage.logged)
+        stream_harness = StreamHarness(committed, redis, settings)
+        await stream_harness.log(10)
+        await publish(stream_harness.make_publisher())
+        await connector.wait_for_events(stream_harness.logged)
 
 
-async def test_it_follows_a_new_generation_after_the_end_of_the_old(
-    cluster: Cluster, redis_client: Redis, settings: Settings, starter: Starter
+@pytest.fixture
+async def log_apart(
+    cluster: Cluster, redis_client: Redis, settings: Settings
+) -> AsyncIterator[StreamHarness]:
+    """A log in a database of its own, in which a generation may begin."""
+    async with (
+        cluster.make_database() as dsn,
+        await create_pool(replace(settings, database_url=dsn), "tests") as pool,
+    ):
+        yield StreamHarness(pool, redis_client, settings)
+
+
+async def test_the_connector_enters_a_new_generation_after_the_end_of_the_old(
+    log_apart: StreamHarness, starter: Starter
 ) -> None:
-    async with cluster.make_database() as dsn:
-        pool = await create_pool(replace(settings, database_url=dsn), "tests")
-        stage = Stage(pool, redis_client, settings)
-        publisher = stage.make_publisher()
-        await stage.log(40)
-        await publish(publisher)
-        connector = await starter.start()
-        await connector.wait_for_events(stage.logged)
-        connector.process.terminate()
-        await connector.process.wait()
-        await stage.log(40)
-        await publish(publisher)
-        await begin_generation(pool)
-        await stage.log(40)
-        await publish(publisher)
-        later = await starter.start()
-        await later.wait_for_events(stage.logged[40:])
-        told = connector.events + later.events
-        assert sorted(line["eventId"] for line in told) == sorted(stage.logged)
-        for lead_id, version in stage.versions.items():
-            assert find_versions(told, lead_id) == list(range(1, version + 1))
-        await pool.close()
+    publisher = log_apart.make_publisher()
+    await log_apart.log(40)
+    await publish(publisher)
+    connector = await starter.start()
+    await connector.wait_for_events(log_apart.logged)
+    connector.process.terminate()
+    await connector.process.wait()
+    await log_apart.log(40)
+    await publish(publisher)
+    await begin_generation(log_apart.pool)
+    await log_apart.log(40)
+    await publish(publisher)
+    later = await starter.start()
+    await later.wait_for_events(log_apart.logged[40:])
+    events = connector.events + later.events
+    assert sorted(line["eventId"] for line in events) == sorted(log_apart.logged)
+    for lead_id, version in log_apart.versions.items():
+        assert find_versions(events, lead_id) == list(range(1, version + 1))
+
+
+async def test_after_a_restore_lower_versions_are_applied_and_reported(
+    log_apart: StreamHarness, starter: Starter
+) -> None:
+    publisher = log_apart.make_publisher()
+    await log_apart.log(5, leads=1)
+    await publish(publisher)
+    connector = await starter.start()
+    await connector.wait_for_events(log_apart.logged)
+    await begin_generation(log_apart.pool)
+    log_apart.versions["lead_0"] = 2  # as in the backup
+    restored = await log_apart.log(4, leads=1)
+    await publish(publisher)
+    await connector.wait_for_events(restored)
+    assert find_versions(connector.events, "lead_0") == [1, 2, 3, 4, 5, 3, 4, 5, 6]
+    begun = await connector.wait_for_notice("a new generation of the log")
+    assert begun["generation"] == 2
+    notice = await connector.wait_for_notice("goes back to a lower version")
+    assert (notice["leadId"], notice["from"], notice["to"]) == ("lead_0", 5, 3)
+
+
+async def log_for_all(stream_harness: StreamHarness) -> dict[tuple[int, str], str]:
+    """Logs an event of two tenants in both modes; returns its id by tenant and mode."""
+    logged = {}
+    for tenant in (7, 8):
+        for mode in ("live", "test"):
+            stream_harness.tenant_id, stream_harness.live = tenant, mode == "live"
+            [logged[tenant, mode]] = await stream_harness.log(1, leads=1)
+    return logged
+
+
+@pytest.mark.parametrize(
+    ("options", "chosen"),
+    [
+        ("", [(7, "live"), (8, "live")]),
+        ("--mode test", [(7, "test"), (8, "test")]),
+        ("--tenant 8", [(8, "live")]),
+        ("--tenant 8 --tenant 7 --mode test", [(7, "test"), (8, "test")]),
+    ],
+)
+async def test_events_of_other_tenants_and_modes_are_acknowledged_and_only_counted(
+    stream_harness: StreamHarness,
+    publisher: Publisher,
+    starter: Starter,
+    options: str,
+    chosen: list[tuple[int, str]],
+) -> None:
+    logged = await log_for_all(stream_harness)
+    await publish(publisher)
+    connector = await starter.start(*options.split())
+    await connector.wait_for_events([logged[owner] for owner in chosen])
+    await connector.stop()
+    assert {line["eventId"] for line in connector.events} == {logged[owner] for owner in chosen}
+    assert connector.lines[-1]["count"] == len(logged) - len(chosen)
+    for shard in SHARDS:
+        pending = await stream_harness.redis.xpending(make_key(StreamName(shard, 1)), "crm")
+        assert pending["pending"] == 0
 
 
 @pytest.fixture
@@ -257,18 +260,17 @@ def script() -> ModuleType:
     return module
 
 
-def test_a_line_to_read_says_who_and_what(script: ModuleType) -> None:
+def test_a_terminal_line_shows_the_action_the_event_and_the_lead(script: ModuleType) -> None:
     lead = {"email": "sarah@acmecorp.com", "name": "Sarah Chen", "company": None,
             "status": "qualified", "score": 82}  # fmt: skip
-    told = {"action": "upsert", "type": "lead.qualified", "leadId": "lead_1", "version": 3,
-            "lead": lead}  # fmt: skip
-    line = script.make_line(told)
+    record = {"action": "upsert", "type": "lead.qualified", "leadId": "lead_1", "version": 3}
+    line = script.make_line(record | {"lead": lead})
     assert line == (
         "upsert lead.qualified   v3    sarah@acmecorp.com · Sarah Chen · qualified · score 82"
     )
 
 
-def test_a_stranger_cannot_write_to_the_terminal(script: ModuleType) -> None:
+def test_a_lead_cannot_send_control_codes_to_the_terminal(script: ModuleType) -> None:
     lead = {"email": "a@b.example", "name": "\x1b]0;pwned\x07\r\n", "score": 1}
-    told = {"action": "upsert", "type": "lead.created", "leadId": "l", "version": 1, "lead": lead}
-    assert script.make_line(told).isprintable()
+    record = {"action": "upsert", "type": "lead.created", "leadId": "l", "version": 1}
+    assert script.make_line(record | {"lead": lead}).isprintable()

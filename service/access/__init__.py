@@ -1,0 +1,1 @@
+"""API keys, authentication of callers, and the plans that limit them."""

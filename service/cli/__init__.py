@@ -1,0 +1,1 @@
+"""The `leadlog` command and what it starts on this machine."""

@@ -1,0 +1,108 @@
+"""`leadlog listen`: a webhook receiver that shows what subscribers receive, and replays it."""
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from service.cli.commands.addresses import Key, Url, find_own_url, read_admin_key
+from service.cli.interrupts import exit_on_interrupt
+from service.settings import load_settings
+
+if TYPE_CHECKING:
+    from service.cli.listen.listening import Listener
+    from service.cli.listen.session import ListenOptions
+
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")]
+Events = Annotated[
+    list[str] | None,
+    typer.Option("--event", help="Event type to receive; repeatable.  (default: all)"),
+]
+Secret = Annotated[
+    str | None,
+    typer.Option(help="Secret (whsec_…) of an existing webhook; none is registered then."),
+]
+Status = Annotated[
+    int | None,
+    typer.Option(
+        min=200, max=599, help="Status to respond with.  (default: 204, or that of --forward)"
+    ),
+]
+Delay = Annotated[float, typer.Option(min=0, max=600, help="Seconds to wait before the response.")]
+Forward = Annotated[
+    str | None,
+    typer.Option(help="Forward verified events to this URL. Type `again` to send the last again."),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(help="First replay events since: 30m, 2h, 3d or a time. See --webhook."),
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option(help="With --secret: id of the existing webhook, whose events are replayed."),
+]
+Resend = Annotated[
+    list[str] | None,
+    typer.Option("--replay", help="With --webhook: delivery (dlv_…) to send again; repeatable."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print each request as one JSON object.")]
+
+
+def listen(
+    url: Url = None,
+    key: Key = None,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    event: Events = None,
+    secret: Secret = None,
+    status: Status = None,
+    delay: Delay = 0.0,
+    forward: Forward = None,
+    replay_since: Since = None,
+    webhook: Webhook = None,
+    replay: Resend = None,
+    as_json: AsJson = False,
+) -> None:
+    """Receive webhooks here: register, verify each signature, print each request. Ctrl-C stops it.
+
+    On a terminal each request is a short line. With --json or behind a pipe it is a JSON object
+    with the whole event.
+    """
+    with exit_on_interrupt():
+        from service.cli.listen.listening import Listener
+        from service.cli.listen.printing import make_terminal_printer, print_json
+        from service.cli.listen.session import ListenOptions
+        from service.events.event_types import EventType
+
+    settings = load_settings(os.environ)
+    needs_api = secret is None or webhook is not None
+    options = ListenOptions(
+        address=(host, port),
+        api_url=url or find_own_url(settings),
+        api_key=(key or read_admin_key(settings)) if needs_api else None,
+        events=event or list(get_args(EventType)),
+        secret=secret,
+        forward=forward,
+        since=replay_since,
+        webhook=webhook,
+        resend=replay or [],
+    )
+    show = make_terminal_printer() if sys.stdout.isatty() and not as_json else print_json
+    listener = Listener(show, status=status, delay_s=delay)
+    asyncio.run(_listen(listener, options))
+
+
+async def _listen(listener: "Listener", options: "ListenOptions") -> None:
+    from service.cli.listen.ending import Ending
+    from service.cli.listen.session import listen_until
+
+    ending = Ending()
+    listener.on_closed_output = ending.end
+    await listen_until(ending.wait, listener, options, _report)
+
+
+def _report(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,1 @@
+"""`leadlog demo`: sends realistic leads over HTTP, then checks that none was lost or repeated."""

@@ -1,0 +1,1 @@
+"""`leadlog dev`: embedded servers, the API and the workers, restarted whenever one ends."""

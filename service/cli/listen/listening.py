@@ -1,0 +1,176 @@
+"""The receiver of `leadlog listen`: registers a webhook, receives and verifies requests."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from service.cli.listen.api_client import call_api
+from service.cli.listen.forwarding import Forwarder
+from service.cli.processes import StartError
+from service.webhooks.signing import verify
+
+TOLERANCE_S = 300
+"""How far a timestamp may be from now, as Standard Webhooks suggests."""
+MAX_TIMESTAMP_DIGITS = 12
+MAX_BODY_BYTES = 1024 * 1024
+UNREGISTER_S = 10.0
+"""The time to delete the webhook, also after Ctrl-C while the API does not respond."""
+RETRY_S = 0.5
+
+
+class ReceivedRequest(msgspec.Struct, kw_only=True):
+    """A request, the result of its verification, and the response."""
+
+    path: str
+    event_id: str
+    attempt: str
+    fault: str | None
+    """The reason why the verification failed; None: it succeeded."""
+    body: bytes
+    status: int
+    """The status of our response."""
+    forwarded: int | None
+    """The status of the response to the forwarded request; 502: there was none."""
+
+
+class Listener:
+    """Verifies requests with `keys`, responds, and passes each to `show`.
+
+    The verified requests are also passed to the forwarder, if there is one. The listener then
+    responds with the status of the forwarder's response, unless `status` is set.
+    """
+
+    def __init__(
+        self,
+        show: Callable[[ReceivedRequest], None],
+        *,
+        status: int | None = None,
+        delay_s: float = 0.0,
+    ) -> None:
+        self.keys: list[bytes] = []
+        self.forwarder: Forwarder | None = None
+        self.on_closed_output: Callable[[], None] = lambda: None
+        """The function that is called when `show` cannot write any more."""
+        self._show = show
+        self._status = status
+        self._delay_s = delay_s
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Responds with the chosen status, or with 400 if the verification fails."""
+        body = await request.read()
+        status = await self.process(request.path_qs, request.headers, body)
+        await asyncio.sleep(self._delay_s)
+        return web.Response(status=status)
+
+    async def process(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Verifies, forwards and shows a request; returns the status of the response."""
+        fault = find_fault(self.keys, headers, body, time.time())
+        forwarded = None
+        if fault is None and self.forwarder is not None:
+            forwarded = await self.forwarder.forward(headers, body)
+        status = (
+            400 if fault is not None else self._status or forwarded or HTTPStatus.NO_CONTENT.value
+        )
+        received = ReceivedRequest(
+            path=path,
+            event_id=headers.get("webhook-id", ""),
+            attempt=headers.get("webhook-attempt", ""),
+            fault=fault,
+            body=body,
+            status=status,
+            forwarded=forwarded,
+        )
+        try:
+            self._show(received)
+        except OSError:  # such as a broken pipe
+            self.on_closed_output()
+        return status
+
+
+def find_fault(
+    keys: list[bytes], headers: Mapping[str, str], body: bytes, now: float
+) -> str | None:
+    """The reason why the verification of a request fails; None if one of the keys signed it."""
+    try:
+        event_id, timestamp = headers["webhook-id"], headers["webhook-timestamp"]
+        signature = headers["webhook-signature"]
+    except KeyError as error:
+        return f"no header {error.args[0]}"
+    if (
+        not timestamp.isascii()
+        or not timestamp.isdecimal()
+        or len(timestamp) > MAX_TIMESTAMP_DIGITS
+    ):
+        return "the timestamp is no number"
+    if abs(now - int(timestamp)) > TOLERANCE_S:
+        return f"the timestamp is more than {TOLERANCE_S} s off"
+    if not verify(keys, event_id, int(timestamp), body, signature):
+        return "no signature fits the secret"
+    return None
+
+
+@asynccontextmanager
+async def serve_listener(listener: Listener, host: str, port: int) -> AsyncIterator[str]:
+    """Yields the URL of the listener. Raises StartError if it cannot listen."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
+    app.router.add_post("/{path:.*}", listener.receive)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise StartError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+        name = f"[{host}]" if ":" in host else host
+        yield f"http://{name}:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def register(
+    session: aiohttp.ClientSession, own_url: str, events: list[str]
+) -> AsyncIterator[dict[str, Any]]:
+    """Registers a webhook and deletes it at the end; yields the API's response, with the secret.
+
+    Raises StartError if the API refuses it.
+    """
+    body = {"url": own_url, "events": events}
+    endpoint: dict[str, Any] = msgspec.json.decode(
+        await call_api(session, "POST", "/v1/webhooks", body)
+    )
+    try:
+        yield endpoint
+    finally:
+        await _unregister(session, endpoint["id"])
+
+
+async def _unregister(session: aiohttp.ClientSession, endpoint_id: str) -> None:
+    """Deletes the webhook. Raises StartError if the API does not do so within UNREGISTER_S."""
+    reason = f"no response within {UNREGISTER_S:g} s"
+    try:
+        async with asyncio.timeout(UNREGISTER_S):
+            while True:
+                try:
+                    async with session.delete(f"/v1/webhooks/{endpoint_id}") as response:
+                        if (
+                            response.status < HTTPStatus.BAD_REQUEST
+                            or response.status == HTTPStatus.NOT_FOUND
+                        ):
+                            return  # 404: it was deleted by someone else
+                        reason = f"status {response.status}"
+                except aiohttp.ClientError as error:
+                    reason = str(error) or type(error).__name__
+                await asyncio.sleep(RETRY_S)
+    except TimeoutError:
+        raise StartError(
+            f"The webhook {endpoint_id} could not be removed ({reason}): "
+            "delete it when the API runs again."
+        ) from None

@@ -1,0 +1,1 @@
+"""The event log, its readers over HTTP, and the wake-ups between processes."""

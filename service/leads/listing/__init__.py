@@ -1,0 +1,1 @@
+"""GET /v1/leads: query parameters, access paths, statements, pages."""

@@ -1,1 +1,0 @@
-"""How much each API key may ask for: plans, their limits, and who counts."""

@@ -1,0 +1,1 @@
+"""Pages and cursors of lists."""

@@ -1,0 +1,1 @@
+"""Rate limits of API keys: fixed windows and concurrency slots, counted over all processes."""

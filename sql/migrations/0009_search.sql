@@ -1,0 +1,725 @@
+-- Search: an inverted index of words, and a lexicon of the words beside it.
+--
+-- WRITES. Statement triggers on `lead` maintain four tables within each write, whatever its source:
+--   lead_count   the counters of 0008.
+--   lead_score   one row per lead for lists by score (0002). The scorer's statement score_write_many
+--                updates it itself, with the explanation of the score.
+--   lead_search  one row per lead: its folded words (name, company, e-mail address, custom fields)
+--                and the keys that lists filter by. A GIN index holds both as tokens. Each token
+--                begins with tenant and mode (`7l=acme`: tenant 7, live, the word acme), so a search
+--                reads only its tenant's part of the index. The table is separate from lead, because
+--                a lead is updated soon after its insert (score, status), and the update would
+--                insert all its tokens into the GIN index again.
+--   lead_word    the lexicon: each word once per tenant and mode, with a trigram index.
+--
+-- QUERIES. search_question_parse() splits a question into folded words. A hit belongs to the best
+-- tier that it reaches:
+--   tier 0  whole words: every word of the question is a word of the lead    search_find_prefix()
+--   tier 1  prefixes: every word begins a word of the lead                   search_find_prefix()
+--   tier 2  substrings: every word is contained in a word of the lead        search_find_substring()
+--   tier 3  typos: as tier 2, with one typo allowed in each word             search_find_typo()
+-- Within a tier hits are ordered by score, then by id. The statement lead_search_find
+-- (sql/lead_search.sql) combines the tiers; search_match_field() names the field with the best match.
+--
+-- COST. The cost of a whole word or a prefix grows with its matches in the tenant. PostgreSQL compares
+-- every key of a tsquery with every hit. The functions below therefore send few keys at a time (64),
+-- and check the rest with LIKE on the folded text.
+--
+-- MAINTENANCE. workers/search_maintenance.py cleans the pending lists of the GIN indexes every second,
+-- and deletes words from the lexicon that no lead contains any more.
+--
+-- Every function that reads tables sets enable_seqscan = off: its plans are cached for the session,
+-- and a plan made while the tables were small must not scan them later.
+
+CREATE EXTENSION IF NOT EXISTS pg_trgm;
+
+CREATE EXTENSION IF NOT EXISTS btree_gin;
+
+-- 1. From a lead to its words and tokens.
+
+-- Removes differences that people do not notice: case, accents, compatibility forms. Every character
+-- that is neither letter nor digit becomes a space, except U+0001, which separates fields. Chinese and
+-- Japanese names have no spaces between words, so each Han character is a word. It uses only
+-- built-in functions with fixed behaviour and no dictionary, so the index stays valid after a dump or an
+-- upgrade.
+CREATE FUNCTION search_fold(raw text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    -- normalize() sorts each sequence of combining marks in quadratic time, so no sequence is longer
+    -- than 200 characters before it: 8,000 marks cost 1.4 s, now 0.08.
+    parted text := CASE WHEN octet_length(raw) > greatest(2000, length(raw))
+        THEN regexp_replace(raw, '([^\x01-\x7f]{200})', '\1 ', 'g') ELSE raw END;
+    folded text := lower(parted);
+BEGIN
+    IF octet_length(folded) <> length(folded) THEN
+        folded := lower(regexp_replace(normalize(parted, NFKD), '[\u0300-\u036f]+', '', 'g'));
+    END IF;
+    IF octet_length(folded) <> length(folded) THEN
+        folded := translate(folded, 'øłđħıŧςð', 'oldhitσd');
+        folded := replace(replace(replace(replace(
+            folded, 'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th');
+        folded := regexp_replace(
+            normalize(folded, NFKC),
+            '[\x02-\x2f\x3a-\x60\x7b-\xbf\xd7\xf7\u0589\u05be\u05c0\u05c3\u05f3\u05f4\u060c\u061b'
+            '\u061f\u06d4\u0964\u0965\u2000-\u206f\u20a0-\u20cf\u2190-\u2bff\u3000-\u3004'
+            '\u3008-\u3020\u3030\u30fb\ufe00-\ufe6f\ufff0-\uffff\U0001f000-\U0001faff]+',
+            ' ', 'g');
+        IF folded ~ '[\u3400-\u4dbf\u4e00-\u9fff]' THEN  -- each one is a word
+            folded := regexp_replace(folded, '([\u3400-\u4dbf\u4e00-\u9fff])', ' \1 ', 'g');
+        END IF;
+    ELSE  -- frequent signs first: a third of the cost of the regular expression
+        folded := replace(replace(replace(replace(replace(replace(replace(replace(replace(replace(
+            folded, '.', ' '), '@', ' '), '-', ' '), '_', ' '), ',', ' '), '''', ' '), '/', ' '),
+            '+', ' '), '&', ' '), '$', ' ');
+        IF folded ~ '[^a-z0-9 \x01]' THEN
+            folded := regexp_replace(folded, '[^a-z0-9 \x01]+', ' ', 'g');
+        END IF;
+    END IF;
+    IF octet_length(folded) > 2000 THEN  -- words are cut after 200 characters
+        folded := regexp_replace(folded, '([^ ]{200})[^ ]+', '\1', 'g');
+    END IF;
+    RETURN folded;
+END $$;
+
+-- All strings and numbers inside a nested JSON value, separated by spaces. A number is cut to 20
+-- characters: 1e308 has 309 digits.
+CREATE FUNCTION search_flatten(value jsonb) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT string_agg(
+        CASE jsonb_typeof(v) WHEN 'number' THEN left(v #>> '{}', 20) ELSE v #>> '{}' END, ' ')
+    FROM jsonb_path_query(value, 'strict $.**') AS v
+    WHERE jsonb_typeof(v) IN ('string', 'number'));
+
+-- The fields, or {} if type text cannot hold them (\u0000, half of a surrogate pair). The API refuses
+-- such fields; a lead written another way is stored, and its fields are not searchable.
+CREATE FUNCTION search_readable(fields json) RETURNS json
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    PERFORM fields::jsonb;
+    RETURN fields;
+EXCEPTION WHEN untranslatable_character OR invalid_text_representation THEN
+    RETURN '{}';
+END $$;
+
+-- The searchable document of a lead.
+-- text: the folded words of name, company, e-mail address and each custom field, in this order. Every
+-- word is surrounded by spaces; a U+0001, as a word, separates two fields.
+-- keys: what lists filter by, each after a U+0001: #tag, @assignee, :field=value. Long values are cut
+-- and a U+0001 becomes U+0002, so a list compares such filters with the lead itself.
+CREATE FUNCTION search_document(
+    name text, company text, email text, custom_fields json, tags text[], assigned_to text)
+RETURNS TABLE (text text, keys text) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT
+        search_fold(concat(
+            ' ', replace(name, E'\x01', ' '), E' \x01 ', replace(company, E'\x01', ' '),
+            E' \x01 ', replace(email, E'\x01', ' '), f.words, ' ')),
+        concat(
+            CASE WHEN strpos(array_to_string(tags, ''), E'\x01') = 0
+                THEN E'\x01#' || nullif(array_to_string(tags, E'\x01#'), '')
+                ELSE (SELECT string_agg(E'\x01#' || replace(tag, E'\x01', E'\x02'), '')
+                    FROM unnest(tags) AS tag) END,
+            E'\x01@' || replace(assigned_to, E'\x01', E'\x02'), f.pairs)
+    FROM (
+        SELECT
+            string_agg(E' \x01 ' || coalesce(replace(CASE
+                WHEN left(value, 1) IN ('{', '[') AND json_typeof(custom_fields -> key) <> 'string'
+                THEN search_flatten((custom_fields -> key)::jsonb) ELSE value
+            END, E'\x01', ' '), ''), '') AS words,
+            string_agg(E'\x01:' || replace(key || '=' || left(value, 64), E'\x01', E'\x02'), '')
+                AS pairs
+        FROM json_each_text(CASE WHEN strpos(custom_fields::text, '\u') > 0
+            THEN search_readable(custom_fields) ELSE custom_fields END)
+    ) AS f
+$$;
+
+-- A word, or a prefix, as the key of a tsquery.
+CREATE FUNCTION search_key(tenant bigint, is_live boolean, word text, is_prefix boolean)
+RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN '''' || tenant || CASE WHEN is_live THEN 'l=' ELSE 't=' END || word
+    || CASE WHEN is_prefix AND length(word) > 1 THEN ''':*' ELSE '''' END;
+
+-- The tokens that the index holds for a lead. Each begins with tenant and mode (7l=acme: the word acme
+-- in the live leads of tenant 7), so the size of one tenant does not slow down another.
+CREATE FUNCTION search_tokens(tenant_id bigint, live boolean, text text, keys text)
+RETURNS tsvector LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    space text := tenant_id || CASE WHEN live THEN 'l' ELSE 't' END;
+BEGIN
+    RETURN array_to_tsvector(array_remove(array_remove(array_remove(
+        string_to_array(
+            replace(text, ' ', E'\x01' || space || '=') || replace(keys, E'\x01', E'\x01' || space),
+            E'\x01'),
+        ''), space || '='), space));
+END $$;
+
+-- The document of each lead. No index contains status_source, score or created_at, and a fifth of each
+-- page stays free, so PostgreSQL updates most rows in place (HOT). More free space would slow down searches
+-- with thousands of hits, which read the rows.
+CREATE TABLE lead_search (
+    tenant_id      bigint NOT NULL,
+    created_at     timestamptz NOT NULL,
+    status_source  smallint NOT NULL,
+    score          smallint NOT NULL,
+    live           boolean NOT NULL,
+    id             text COLLATE "C" NOT NULL,
+    text           text COLLATE "C" NOT NULL,
+    keys           text COLLATE "C" NOT NULL,
+    PRIMARY KEY (tenant_id, live, id)
+) WITH (fillfactor = 80);
+
+CREATE INDEX lead_search_tokens ON lead_search
+    USING gin (search_tokens(tenant_id, live, text, keys));
+
+-- No statistics: they are expensive to gather, and plans must not change with them.
+ALTER INDEX lead_search_tokens ALTER COLUMN 1 SET STATISTICS 0;
+
+-- The lexicon: the words of all leads, to find words that contain a substring. Numbers are not
+-- included: they are only found by prefix. The key is not unique: two writers with the same new word
+-- must not wait for each other, and a duplicate does no harm.
+CREATE TABLE lead_word (
+    tenant_id     bigint NOT NULL,
+    live          boolean NOT NULL,
+    word          text COLLATE "C" NOT NULL,
+    unused_since  timestamptz                    -- see lead_word_delete_unused
+);
+
+CREATE INDEX lead_word_by_word ON lead_word (tenant_id, live, word);
+CREATE INDEX lead_word_by_part ON lead_word
+    USING gin ((tenant_id * 2 + live::integer), word gin_trgm_ops);
+
+-- 2. The triggers. They run once per statement, and each runs one statement, so a batch of 200 leads
+-- costs little more than one lead.
+
+CREATE FUNCTION lead_was_inserted() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    WITH slot AS MATERIALIZED (
+        SELECT lead_count_slot() AS slot
+    ), counted AS (
+        INSERT INTO lead_count AS c (tenant_id, live, slot, status, source, n)
+        SELECT a.tenant_id, a.live, s.slot, a.status, a.source, count(*)
+        FROM added a CROSS JOIN slot s GROUP BY a.tenant_id, a.live, s.slot, a.status, a.source
+        ON CONFLICT (tenant_id, live, slot, status, source) DO UPDATE SET n = c.n + excluded.n
+    ), scored AS (
+        INSERT INTO lead_score (tenant_id, live, id, status_source, score, created_at)
+        SELECT a.tenant_id, a.live, a.id, a.status_source, a.score, a.created_at FROM added a
+    ), filed AS (
+        INSERT INTO lead_search (tenant_id, live, id, status_source, score, created_at, text, keys)
+        SELECT a.tenant_id, a.live, a.id, a.status_source, a.score, a.created_at, d.text, d.keys
+        FROM added a CROSS JOIN LATERAL search_document(
+            a.name, a.company, a.email, a.custom_fields, a.tags, a.assigned_to) AS d
+        RETURNING tenant_id, live, text
+    ), used AS (
+        SELECT DISTINCT w.tenant_id, w.live, w.word
+        FROM (
+            SELECT tenant_id, live, unnest(string_to_array(text, ' ')) COLLATE "C" AS word
+            FROM filed
+        ) AS w
+        WHERE length(w.word) > 3 AND ltrim(w.word, '0123456789') <> ''
+    )
+    INSERT INTO lead_word (tenant_id, live, word)
+    SELECT u.tenant_id, u.live, u.word FROM used u
+    WHERE NOT EXISTS (
+        SELECT FROM lead_word w
+        WHERE w.tenant_id = u.tenant_id AND w.live = u.live AND w.word = u.word
+          AND w.unused_since IS NULL OFFSET 0);
+    RETURN NULL;
+END $$;
+
+-- Each created lead soon gets its first score, so updates that change nothing but scores are told apart
+-- first. A FULL JOIN is never a nested loop: the plan is made for the first update of a session, and if that
+-- has one row, a nested loop would later compare each of 200 old rows with each of 200 new ones.
+CREATE FUNCTION lead_was_updated() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    is_changed boolean;
+    is_rescored boolean;
+BEGIN
+    SELECT
+        bool_or((n.status_source, n.created_at) <> (o.status_source, o.created_at)
+            OR (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to)
+                IS DISTINCT FROM
+            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to)),
+        bool_or(n.score <> o.score)
+    INTO is_changed, is_rescored
+    FROM new_leads n FULL JOIN old_leads o
+        ON o.tenant_id = n.tenant_id AND o.live = n.live AND o.id = n.id;
+    IF is_changed IS NOT TRUE THEN
+        IF is_rescored THEN
+            UPDATE lead_search AS s SET score = n.score
+            FROM new_leads n
+            WHERE s.tenant_id = n.tenant_id AND s.live = n.live AND s.id = n.id
+              AND s.score <> n.score;
+            -- score_write_many has updated lead_score itself; another writer has not.
+            IF EXISTS (SELECT FROM new_leads n WHERE NOT EXISTS (
+                SELECT FROM lead_score s WHERE s.tenant_id = n.tenant_id AND s.live = n.live
+                  AND s.score = n.score AND s.id = n.id OFFSET 0)) THEN
+                UPDATE lead_score AS s SET score = n.score
+                FROM new_leads n FULL JOIN old_leads o
+                    ON o.tenant_id = n.tenant_id AND o.live = n.live AND o.id = n.id
+                WHERE s.tenant_id = o.tenant_id AND s.live = o.live AND s.score = o.score
+                  AND s.id = o.id AND n.score <> o.score;
+            END IF;
+        END IF;
+        RETURN NULL;
+    END IF;
+    WITH compared AS MATERIALIZED (
+        SELECT n.tenant_id, n.live, n.id, n.name, n.company, n.email, n.custom_fields, n.tags,
+            n.assigned_to, n.status, n.source, n.status_source, n.score, n.created_at,
+            o.status AS old_status, o.source AS old_source, o.score AS old_score,
+            n.status_source <> o.status_source AS moved,
+            (n.status_source, n.score, n.created_at)
+                <> (o.status_source, o.score, o.created_at) AS reranked,
+            (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to)
+                IS DISTINCT FROM
+            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to) AS reworded
+        FROM new_leads n FULL JOIN old_leads o
+            ON o.tenant_id = n.tenant_id AND o.live = n.live AND o.id = n.id
+    ), slot AS MATERIALIZED (
+        SELECT lead_count_slot() AS slot WHERE EXISTS (SELECT FROM compared WHERE moved)
+    ), counted AS (
+        INSERT INTO lead_count AS c (tenant_id, live, slot, status, source, n)
+        SELECT m.tenant_id, m.live, s.slot, v.status, v.source, sum(v.n)
+        FROM compared m CROSS JOIN slot s CROSS JOIN LATERAL (
+            VALUES (m.status, m.source, 1), (m.old_status, m.old_source, -1)
+        ) AS v (status, source, n)
+        WHERE m.moved
+        GROUP BY m.tenant_id, m.live, s.slot, v.status, v.source HAVING sum(v.n) <> 0
+        ON CONFLICT (tenant_id, live, slot, status, source) DO UPDATE SET n = c.n + excluded.n
+    ), scored AS (
+        UPDATE lead_score AS s
+        SET status_source = c.status_source, score = c.score, created_at = c.created_at
+        FROM compared c
+        WHERE s.tenant_id = c.tenant_id AND s.live = c.live AND s.score = c.old_score AND s.id = c.id
+          AND c.reranked
+    ), ranked AS (
+        UPDATE lead_search AS s
+        SET status_source = c.status_source, score = c.score, created_at = c.created_at
+        FROM compared c
+        WHERE s.tenant_id = c.tenant_id AND s.live = c.live AND s.id = c.id
+          AND c.reranked AND NOT c.reworded
+    ), filed AS (
+        UPDATE lead_search AS s
+        SET status_source = c.status_source, score = c.score, created_at = c.created_at,
+            text = d.text, keys = d.keys
+        FROM compared c CROSS JOIN LATERAL search_document(
+            c.name, c.company, c.email, c.custom_fields, c.tags, c.assigned_to) AS d
+        WHERE s.tenant_id = c.tenant_id AND s.live = c.live AND s.id = c.id AND c.reworded
+        RETURNING s.tenant_id, s.live, s.text
+    ), used AS (
+        SELECT DISTINCT w.tenant_id, w.live, w.word
+        FROM (
+            SELECT tenant_id, live, unnest(string_to_array(text, ' ')) COLLATE "C" AS word
+            FROM filed
+        ) AS w
+        WHERE length(w.word) > 3 AND ltrim(w.word, '0123456789') <> ''
+    )
+    INSERT INTO lead_word (tenant_id, live, word)
+    SELECT u.tenant_id, u.live, u.word FROM used u
+    WHERE NOT EXISTS (
+        SELECT FROM lead_word w
+        WHERE w.tenant_id = u.tenant_id AND w.live = u.live AND w.word = u.word
+          AND w.unused_since IS NULL OFFSET 0);
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION lead_was_deleted() RETURNS trigger LANGUAGE plpgsql SET enable_seqscan = off AS $$
+BEGIN
+    WITH slot AS MATERIALIZED (
+        SELECT lead_count_slot() AS slot
+    ), counted AS (
+        INSERT INTO lead_count AS c (tenant_id, live, slot, status, source, n)
+        SELECT r.tenant_id, r.live, s.slot, r.status, r.source, -count(*)
+        FROM removed r CROSS JOIN slot s GROUP BY r.tenant_id, r.live, s.slot, r.status, r.source
+        ON CONFLICT (tenant_id, live, slot, status, source) DO UPDATE SET n = c.n + excluded.n
+    ), unscored AS (
+        DELETE FROM lead_score AS s USING removed r
+        WHERE s.tenant_id = r.tenant_id AND s.live = r.live AND s.score = r.score AND s.id = r.id
+    )
+    DELETE FROM lead_search AS s USING removed r
+    WHERE s.tenant_id = r.tenant_id AND s.live = r.live AND s.id = r.id;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER lead_was_inserted AFTER INSERT ON lead
+    REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION lead_was_inserted();
+CREATE TRIGGER lead_was_updated AFTER UPDATE ON lead
+    REFERENCING OLD TABLE AS old_leads NEW TABLE AS new_leads
+    FOR EACH STATEMENT EXECUTE FUNCTION lead_was_updated();
+CREATE TRIGGER lead_was_deleted AFTER DELETE ON lead
+    REFERENCING OLD TABLE AS removed
+    FOR EACH STATEMENT EXECUTE FUNCTION lead_was_deleted();
+
+-- 3. From a question to words and patterns.
+
+-- Whether a word is also searched as a substring: it must have three characters and a letter.
+CREATE FUNCTION search_allows_substring(word text) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN length(word) > 2 AND ltrim(word, '0123456789') <> '';
+
+-- A parsed question: its words, and LIKE patterns for the text of a lead. A text that is LIKE ALL of
+-- whole_patterns contains every word. LIKE ALL of prefix_patterns: for each word the text has a word
+-- that begins with it; LIKE ALL of substring_patterns: a word that contains it. Folded words
+-- consist of letters and digits, so they contain nothing that is special to LIKE or tsquery. A single
+-- letter matches only as a whole word. Words of two letters and numbers match as prefixes too.
+-- Substrings are searched for the first eight words of a question.
+CREATE TYPE search_question AS (
+    words text[], whole_patterns text[], prefix_patterns text[], substring_patterns text[]);
+
+CREATE FUNCTION search_question_parse(asked text) RETURNS search_question
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT ROW(
+        coalesce(array_agg(q.word ORDER BY q.n), '{}'),
+        coalesce(array_agg('% ' || q.word || ' %' ORDER BY q.n), '{}'),
+        coalesce(array_agg('% ' || q.word || CASE WHEN length(q.word) > 1 THEN '%' ELSE ' %' END
+            ORDER BY q.n), '{}'),
+        coalesce(array_agg(CASE
+            WHEN q.n <= 8 AND search_allows_substring(q.word) THEN '%' || q.word || '%'
+            WHEN length(q.word) > 1 THEN '% ' || q.word || '%' ELSE '% ' || q.word || ' %' END
+            ORDER BY q.n), '{}')
+    )::search_question
+    FROM (
+        SELECT w.word, row_number() OVER (ORDER BY min(w.at)) AS n
+        FROM string_to_table(search_fold(replace(asked, E'\x01', ' ')), ' ')
+            WITH ORDINALITY AS w (word, at)
+        WHERE w.word <> '' GROUP BY w.word
+    ) AS q);
+
+-- All words that differ from the given word by one typo: one letter missing, added, changed, or swapped
+-- with the next. The letters that are tried are those of the word's script.
+CREATE FUNCTION search_word_typos(word text) RETURNS SETOF text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    WITH split AS (
+        SELECT left(word, at) AS head, substr(word, at + 1) AS tail
+        FROM generate_series(0, length(word)) AS at
+    ), letter AS (
+        SELECT string_to_table(CASE
+            WHEN word ~ '[a-z]' THEN 'abcdefghijklmnopqrstuvwxyz0123456789'
+            WHEN word ~ '[а-я]' THEN 'абвгдежзийклмнопрстуфхцчшщъыьэюя'
+            WHEN word ~ '[α-ω]' THEN 'αβγδεζηθικλμνξοπρστυφχψω'
+        END, NULL) AS letter
+    )
+    SELECT head || substr(tail, 2) FROM split WHERE tail <> ''
+    UNION SELECT head || substr(tail, 2, 1) || left(tail, 1) || substr(tail, 3)
+        FROM split WHERE length(tail) > 1
+    UNION SELECT head || letter || tail FROM split, letter
+    UNION SELECT head || letter || substr(tail, 2) FROM split, letter WHERE tail <> ''
+    EXCEPT SELECT word
+$$;
+
+-- 4. From words of a question to words of the lexicon and keys of the index.
+
+-- Up to `most` words of the lexicon that contain `part`, in order.
+CREATE FUNCTION search_words_containing(tenant bigint, is_live boolean, part text, most integer)
+RETURNS text[] LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+BEGIN
+    RETURN ARRAY(SELECT DISTINCT w.word FROM (
+        SELECT word FROM lead_word
+        WHERE tenant_id * 2 + live::integer = tenant * 2 + is_live::integer
+          AND word LIKE '%' || part || '%' AND unused_since IS NULL
+        LIMIT most) AS w ORDER BY w.word);
+END $$;
+
+-- The words of the lexicon that differ from the given word by one typo. Words of three letters are not
+-- in the lexicon, so all variants with three letters are returned.
+CREATE FUNCTION search_words_one_typo_away(tenant bigint, is_live boolean, asked text)
+RETURNS text[] LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+BEGIN
+    RETURN ARRAY(SELECT t.word FROM search_word_typos(asked) AS t (word)
+        WHERE length(t.word) = 3 OR EXISTS (
+            SELECT FROM lead_word w
+            WHERE w.tenant_id = tenant AND w.live = is_live AND w.word = t.word OFFSET 0));
+END $$;
+
+-- All keys with a prefix, as a tsquery. If the lexicon holds few words with the prefix, they are listed
+-- one by one: PostgreSQL can then skip through their posting lists. For a prefix key it reads the whole
+-- lists.
+CREATE FUNCTION search_prefix_keys(tenant bigint, is_live boolean, asked text)
+RETURNS text LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+DECLARE
+    few CONSTANT integer := 64;
+    found text[];
+BEGIN
+    IF length(asked) < 4 OR ltrim(asked, '0123456789') = '' THEN  -- such words are not in the lexicon
+        RETURN search_key(tenant, is_live, asked, true);
+    END IF;
+    found := ARRAY(
+        SELECT word FROM lead_word
+        WHERE tenant_id = tenant AND live = is_live AND word >= asked AND word < asked || U&'\+10FFFF'
+        ORDER BY word LIMIT few);
+    IF cardinality(found) = few THEN
+        RETURN search_key(tenant, is_live, asked, true);
+    END IF;
+    RETURN '(' || search_key(tenant, is_live, asked, false) || coalesce((
+        SELECT '|' || string_agg(DISTINCT search_key(tenant, is_live, w, false), '|')
+        FROM unnest(found) AS w WHERE w <> asked), '') || ')';
+END $$;
+
+-- The filters of a list by tag, assignee and custom fields, as a tsquery. The keys are written and cut
+-- like those of search_document.
+CREATE FUNCTION search_filters(
+    tenant bigint, is_live boolean, tag text, assigned_to text, fields text[], field_values text[])
+RETURNS tsquery LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT string_agg(
+        '''' || tenant || CASE WHEN is_live THEN 'l' ELSE 't' END || replace(
+            replace(replace(k.key, E'\x01', E'\x02'), '\', '\\'), '''', '''''') || '''',
+        '&')::tsquery
+    FROM (
+        SELECT '#' || tag UNION ALL SELECT '@' || assigned_to
+        UNION ALL SELECT ':' || f.field || '=' || left(f.value, 64)
+        FROM unnest(fields, field_values) AS f (field, value)
+    ) AS k (key)
+    WHERE k.key <> '');
+
+-- 5. The tiers.
+
+-- Tiers 0 and 1: up to `most` leads whose best tier is wanted_tier (null: 0 or 1).
+CREATE FUNCTION search_find_prefix(
+    tenant bigint, is_live boolean, question search_question, wanted_status_sources smallint[],
+    wanted_tier integer, most bigint)
+RETURNS TABLE (id text, score smallint, tier smallint)
+LANGUAGE plpgsql STABLE ROWS 1000 SET enable_seqscan = off AS $$
+DECLARE
+    query tsquery;
+BEGIN
+    SELECT string_agg(CASE
+        WHEN wanted_tier = 0 THEN search_key(tenant, is_live, w, false)
+        ELSE search_prefix_keys(tenant, is_live, w) END, '&')
+    INTO query FROM unnest(question.words) AS w;
+    RETURN QUERY SELECT f.id, f.score, f.tier FROM (
+        SELECT s.id, s.score,
+            CASE WHEN s.text LIKE ALL (question.whole_patterns) THEN 0 ELSE 1 END::smallint AS tier
+        FROM lead_search s
+        WHERE s.tenant_id = tenant AND s.live = is_live
+          AND search_tokens(s.tenant_id, s.live, s.text, s.keys) @@ query
+          AND (wanted_status_sources IS NULL OR s.status_source = ANY (wanted_status_sources))
+    ) AS f
+    WHERE wanted_tier IS NULL OR f.tier = wanted_tier LIMIT most;
+END $$;
+
+-- Tier 2: up to `most` leads that contain every word, at least one of them only as a substring.
+--
+-- The driving word is the word of the question that the fewest lexicon words contain. These lexicon
+-- words are looked up in order, `few` at a time, because PostgreSQL compares every key of a tsquery with
+-- every hit. Another word of the question becomes a condition of the same tsquery if few lexicon words
+-- contain it; if the driving word has few keys, one other word may have more. LIKE on the text checks
+-- all words. A lead that contains several of the driving lexicon words is returned for the first.
+CREATE FUNCTION search_find_substring(
+    tenant bigint, is_live boolean, question search_question, wanted_status_sources smallint[],
+    most bigint)
+RETURNS TABLE (id text, score smallint, tier smallint)
+LANGUAGE plpgsql STABLE ROWS 1000 SET enable_seqscan = off AS $$
+DECLARE
+    few CONSTANT integer := 64;
+    most_words CONSTANT integer := 40000;
+    word text;
+    containing text[];
+    driving_word text;
+    driving_words text[];
+    has_substring boolean := false;
+    conditions text := '';
+    keys text;
+    query tsquery;
+    found bigint := 0;
+    taken bigint;
+    most_alternatives integer;
+BEGIN
+    FOREACH word IN ARRAY question.words LOOP
+        CONTINUE WHEN NOT '%' || word || '%' = ANY (question.substring_patterns);
+        containing := search_words_containing(tenant, is_live, word, most_words);
+        has_substring := has_substring OR cardinality(containing) = most_words
+            OR EXISTS (SELECT FROM unnest(containing) AS w WHERE NOT starts_with(w, word));
+        IF driving_words IS NULL OR cardinality(containing) < cardinality(driving_words) THEN
+            driving_word := word;
+            driving_words := containing;
+        END IF;
+    END LOOP;
+    IF driving_words = '{}' OR NOT has_substring THEN
+        RETURN;
+    END IF;
+    most_alternatives := CASE WHEN cardinality(driving_words) <= few THEN 512 ELSE few END;
+    FOREACH word IN ARRAY question.words LOOP
+        CONTINUE WHEN word = driving_word;
+        IF '%' || word || '%' = ANY (question.substring_patterns) THEN
+            containing := search_words_containing(tenant, is_live, word, most_alternatives);
+            CONTINUE WHEN cardinality(containing) = most_alternatives;
+            conditions := conditions || '&(' || (
+                SELECT coalesce(string_agg(search_key(tenant, is_live, w, false), '|'),
+                    search_key(tenant, is_live, word, false)) FROM unnest(containing) AS w) || ')';
+            most_alternatives := CASE
+                WHEN cardinality(containing) > few THEN few ELSE most_alternatives END;
+        ELSE
+            keys := search_prefix_keys(tenant, is_live, word);
+            conditions := conditions || CASE
+                WHEN cardinality(driving_words) > few AND keys LIKE '%:*' THEN ''
+                ELSE '&' || keys END;
+        END IF;
+    END LOOP;
+    IF cardinality(question.words) = 1 THEN
+        driving_words := ARRAY(
+            SELECT w FROM unnest(driving_words) AS w WHERE NOT starts_with(w, driving_word));
+    END IF;
+    FOR at IN 1..cardinality(driving_words) BY few LOOP
+        containing := driving_words[at : at + few - 1];
+        SELECT '(' || string_agg(search_key(tenant, is_live, w, false), '|') || ')' || conditions
+        INTO query FROM unnest(containing) AS w;
+        RETURN QUERY SELECT s.id, s.score, 2::smallint
+        FROM lead_search s
+        WHERE s.tenant_id = tenant AND s.live = is_live
+          AND search_tokens(s.tenant_id, s.live, s.text, s.keys) @@ query
+          AND (wanted_status_sources IS NULL OR s.status_source = ANY (wanted_status_sources))
+          AND s.text LIKE ALL (question.substring_patterns)
+          AND NOT s.text LIKE ALL (question.prefix_patterns)
+          AND (cardinality(driving_words) <= few OR containing[1] <= (
+              SELECT min(w.word COLLATE "C") FROM string_to_table(s.text, ' ') AS w (word)
+              WHERE w.word LIKE '%' || driving_word || '%'))
+        LIMIT most - found;
+        GET DIAGNOSTICS taken = ROW_COUNT;
+        found := found + taken;
+        EXIT WHEN found >= most;
+    END LOOP;
+END $$;
+
+-- Tier 3: up to `most` leads that contain every word only if one typo is allowed in each. variants: the
+-- words of the lexicon that were tried as typos.
+CREATE FUNCTION search_find_typo(
+    tenant bigint, is_live boolean, question search_question, wanted_status_sources smallint[],
+    most bigint)
+RETURNS TABLE (id text, score smallint, tier smallint, variants text[])
+LANGUAGE plpgsql STABLE ROWS 100 SET enable_seqscan = off AS $$
+DECLARE
+    few CONSTANT integer := 64;
+    word text;
+    containing text[];
+    variants text[];
+    all_variants text[] := '{}';
+    query text := '';
+BEGIN
+    FOREACH word IN ARRAY question.words LOOP
+        containing := '{}';
+        variants := '{}';
+        IF '%' || word || '%' = ANY (question.substring_patterns) THEN
+            containing := search_words_containing(tenant, is_live, word, few);
+        END IF;
+        IF length(word) BETWEEN 4 AND 40 AND search_allows_substring(word) THEN
+            variants := search_words_one_typo_away(tenant, is_live, word);
+            all_variants := all_variants || variants;
+        END IF;
+        query := query || '&(' || search_key(tenant, is_live, word, true) || coalesce((
+            SELECT '|' || string_agg(search_key(tenant, is_live, w, false), '|')
+            FROM unnest(containing || variants) AS w), '') || ')';
+    END LOOP;
+    IF all_variants = '{}' THEN
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT s.id, s.score, 3::smallint, all_variants
+    FROM lead_search s
+    WHERE s.tenant_id = tenant AND s.live = is_live
+      AND search_tokens(s.tenant_id, s.live, s.text, s.keys) @@ substr(query, 2)::tsquery
+      AND (wanted_status_sources IS NULL OR s.status_source = ANY (wanted_status_sources))
+      AND NOT s.text LIKE ALL (question.substring_patterns)
+    LIMIT most;
+END $$;
+
+-- 6. The hit as the API returns it.
+
+-- The field with the best match; among equal matches the first of name, company, email and the custom
+-- fields in their order. variants: words that match as typos.
+CREATE FUNCTION search_match_field(
+    text text, custom_fields json, question search_question, variants text[])
+RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    fields CONSTANT text[] := string_to_array(text, E'\x01');
+    best integer := 4;
+    tier integer;
+    matched integer;
+BEGIN
+    FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
+        tier := CASE WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
+            WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
+            WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
+            WHEN string_to_array(fields[at], ' ') && variants THEN 3 ELSE 4 END;
+        IF tier < best THEN
+            best := tier;
+            matched := at;
+            EXIT WHEN best = 0;
+        END IF;
+    END LOOP;
+    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE (
+        SELECT 'customFields.' || k.key
+        FROM json_object_keys(custom_fields) WITH ORDINALITY AS k (key, at)
+        WHERE k.at = matched - 3) END;
+END $$;
+
+CREATE TYPE lead_hit_on_wire AS (
+    "id" text, "email" text, "name" text, "company" text, "status" text, "score" smallint,
+    "matchField" text, "lastActiveAt" text
+);
+
+CREATE FUNCTION lead_hit_json(l lead, match_field text) RETURNS json
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN row_to_json(ROW(
+    l.id, l.email, l.name, l.company, l.status, l.score, match_field,
+    iso_ms(l.last_active_at))::lead_hit_on_wire);
+
+-- 7. Maintenance.
+
+-- One row: the word of the lexicon that the sweep has reached.
+CREATE TABLE lead_word_sweep (
+    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    tenant_id  bigint NOT NULL DEFAULT 0,
+    live       boolean NOT NULL DEFAULT false,
+    word       text COLLATE "C" NOT NULL DEFAULT '',
+    at         timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (fillfactor = 20);
+
+INSERT INTO lead_word_sweep DEFAULT VALUES;
+
+-- Moves the entries that writers left in the pending lists of the GIN indexes into the indexes, so that
+-- no writer has to do it and no search has to read the lists. Returns the number of pages. Only the
+-- owner of an index may do this, so the function runs as its owner.
+CREATE FUNCTION lead_search_clean_pending() RETURNS bigint
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path FROM CURRENT
+RETURN gin_clean_pending_list('lead_search_tokens') + gin_clean_pending_list('lead_word_by_part');
+
+-- Checks the next words of a tenant and mode. A word that no lead contains is marked; a word that was
+-- marked an hour ago is deleted. A writer inserts a marked word again; a writer that read the word
+-- before it was marked has committed within the hour, so its lead is found here. Returns the last word
+-- checked; null: there are no more.
+CREATE FUNCTION lead_word_delete_unused(
+    tenant bigint, is_live boolean, beyond text, most integer)
+RETURNS text LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
+DECLARE
+    one record;
+    last text;
+    is_used boolean;
+BEGIN
+    FOR one IN
+        SELECT w.word, array_agg(w.ctid) AS row_ids, min(w.unused_since) AS unused_since
+        FROM (
+            SELECT word, ctid, unused_since FROM lead_word
+            WHERE tenant_id = tenant AND live = is_live AND word > beyond
+            ORDER BY word LIMIT most
+        ) AS w GROUP BY w.word ORDER BY w.word
+    LOOP
+        last := one.word;
+        is_used := EXISTS (
+            SELECT FROM lead_search s
+            WHERE s.tenant_id = tenant AND s.live = is_live
+              AND search_tokens(s.tenant_id, s.live, s.text, s.keys)
+                @@ search_key(tenant, is_live, one.word, false)::tsquery);
+        IF is_used AND one.unused_since IS NOT NULL THEN
+            UPDATE lead_word SET unused_since = NULL
+            WHERE tenant_id = tenant AND live = is_live AND ctid = ANY (one.row_ids);
+        ELSIF NOT is_used AND one.unused_since < now() - interval '1 hour' THEN
+            DELETE FROM lead_word
+            WHERE tenant_id = tenant AND live = is_live AND ctid = ANY (one.row_ids)
+              AND unused_since < now() - interval '1 hour';
+        ELSIF NOT is_used THEN
+            UPDATE lead_word SET unused_since = now()
+            WHERE tenant_id = tenant AND live = is_live AND ctid = ANY (one.row_ids)
+              AND unused_since IS NULL;
+        END IF;
+    END LOOP;
+    RETURN last;
+END $$;

@@ -1,0 +1,161 @@
+"""The API's description: correct, complete, and readable without a network."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import schemathesis
+
+from service.app import API, SERVICE
+from service.docs.examples import EXAMPLES
+from service.docs.openapi import find_version, make_document
+from service.docs.page import render_page
+from service.validation.decoding import decode_body
+from tests.harness.api_client import Api
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+# These operations may revoke the key of the generated requests; test_access.py covers them.
+ENDS_KEYS = ("revoke_api_key", "rotate_api_key")
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return make_document(API, SERVICE, "https://leadlog.test/docs")
+
+
+def list_operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            if method != "servers":
+                yield method.upper(), path, operation
+
+
+def list_body_types() -> list[Any]:
+    kinds = {op.body for op in API} | {op.reply for op in (*API, *SERVICE)}
+    return sorted(kinds - {None}, key=lambda kind: str(kind.__name__))
+
+
+async def test_the_document_is_served_with_the_version_of_the_package(
+    api: Api, document: dict[str, Any]
+) -> None:
+    answer = await api.with_key(None).get("/openapi.json")
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json == document
+    assert answer.json["openapi"] == "3.1.0"
+    assert answer.json["info"]["version"] == find_version()
+
+
+def test_the_document_is_valid_openapi(document: dict[str, Any]) -> None:
+    schemathesis.openapi.from_dict(document).validate()
+
+
+def test_the_document_has_every_route_of_the_table_and_no_other(document: dict[str, Any]) -> None:
+    described = {(method, path) for method, path, _ in list_operations(document)}
+    table = {(op.method, f"/v1{op.path}") for op in API} | {(op.method, op.path) for op in SERVICE}
+    assert described == table
+    names = [operation["operationId"] for _, _, operation in list_operations(document)]
+    assert len(set(names)) == len(names)
+    assert {op.handler.__name__ for op in (*API, *SERVICE)} == set(names)
+
+
+def test_a_route_lists_the_errors_that_it_can_have_and_no_other(document: dict[str, Any]) -> None:
+    def list_statuses(method: str, path: str) -> str:
+        return " ".join(document["paths"][path][method]["responses"])
+
+    assert list_statuses("post", "/v1/leads") == "201 400 401 403 409 413 415 422 429 503"
+    assert list_statuses("get", "/v1/leads/{id}") == "200 304 400 401 404 429 503"
+    assert list_statuses("patch", "/v1/leads/{id}") == (
+        "200 400 401 403 404 409 412 413 415 422 429 503"
+    )
+    assert list_statuses("delete", "/v1/leads/{id}") == "204 400 401 403 404 412 429 503"
+    assert list_statuses("get", "/v1/api-keys") == "200 400 401 403 429 503"
+    assert list_statuses("get", "/health/ready") == "200 503 400"
+
+
+def test_a_route_says_which_scope_its_key_needs(document: dict[str, Any]) -> None:
+    for operation in API:
+        described = document["paths"][f"/v1{operation.path}"][operation.method.lower()]
+        assert f"`{operation.scope}`" in described["description"]
+        assert described["security"] == [{"apiKey": []}]
+    assert all(document["paths"][op.path]["get"]["security"] == [] for op in SERVICE)
+
+
+def test_every_reference_has_a_target(document: dict[str, Any]) -> None:
+    references = re.findall(r'"\$ref": "#/components/(\w+)/([\w-]+)"', json.dumps(document))
+    assert references
+    for kind, name in references:
+        assert name in document["components"][kind]
+
+
+@pytest.mark.parametrize("kind", list_body_types(), ids=lambda kind: kind.__name__)
+def test_every_body_has_an_example_that_is_valid_and_in_order(kind: Any) -> None:
+    example = EXAMPLES[kind]
+    msgspec.convert(example, kind)
+    order = [field.encode_name for field in msgspec.structs.fields(kind)]
+    if kind in {op.body for op in API}:
+        decode_body(msgspec.json.encode(example), kind)
+        assert set(example) <= set(order)
+    else:
+        assert [name for name in order if name in example] == list(example)
+
+
+def test_every_query_parameter_is_described(document: dict[str, Any]) -> None:
+    for method, path, operation in list_operations(document):
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "query":
+                assert parameter.get("description"), (method, path, parameter["name"])
+
+
+async def test_the_page_shows_every_route_and_loads_nothing_from_other_hosts(
+    api: Api, document: dict[str, Any]
+) -> None:
+    answer = await api.with_key(None).get("/docs")
+    page = answer.body.decode()
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    for _, path, operation in list_operations(document):
+        assert f'<section id="{operation["operationId"]}">' in page
+        assert f"<code>{path}</code>" in page
+    assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|\s(src|style|on\w+)=", page)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_the_page_escapes_texts_of_the_document(document: dict[str, Any]) -> None:
+    evil = json.loads(json.dumps(document).replace("Create a lead", "<script>alert(1)</script>"))
+    page = render_page(evil).html.decode()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+
+
+@pytest.mark.timeout(240)  # about 20 s on two idle cores, more on busy cores
+async def test_generated_requests_find_no_fault(api: Api) -> None:
+    """schemathesis: no 5xx, nothing undocumented, every response matches its schema."""
+    excluded = [part for name in ENDS_KEYS for part in ("--exclude-operation-id", name)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run",
+        f"{api.url}/openapi.json", "--no-color", *excluded,
+        "--header", f"Authorization: Bearer {api.tenant.key(live=False)}",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(220):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, output.decode()
+    tested = re.search(r"Tested: (\d+)", output.decode())
+    endless = [op for op in API if op.media_type == "text/event-stream"]
+    least = len(API) + len(SERVICE) - len(ENDS_KEYS) - len(endless)
+    least -= 1  # schemathesis may leave out the document itself
+    assert tested is not None
+    assert int(tested[1]) >= least
