@@ -92,8 +92,9 @@ class FaultHarness:
         return process
 
     def read_log(self, pid: int) -> list[dict[str, Any]]:
-        lines = (self.servers.folder / f"worker-{pid}.log").read_text().splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        """The complete lines; the worker may be writing the last one."""
+        complete, _, _ = (self.servers.folder / f"worker-{pid}.log").read_text().rpartition("\n")
+        return [json.loads(line) for line in complete.splitlines() if line.startswith("{")]
 
     async def find_dispatcher(self) -> asyncio.subprocess.Process:
         """The worker process that runs the dispatcher."""

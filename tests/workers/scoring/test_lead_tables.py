@@ -38,7 +38,10 @@ SELECT relname, n_tup_upd AS updated, n_tup_hot_upd AS in_place
 FROM pg_stat_user_tables WHERE relname IN ('lead', 'lead_search')
 """
 STATUSES = ("new", "qualified", "contacted", "lost")
-LEAST_IN_PLACE = {"lead": 0.9, "lead_search": 0.7}
+LEAST_IN_PLACE = 0.5
+"""Usual are 0.95 of lead and 0.8 of lead_search; 0.85 of lead was seen beside other tests, because
+other transactions delay the pruning of pages. An index on a column that scoring writes makes it 0.
+"""
 SOURCES = ("api", "chat", "import", "form")
 
 
@@ -150,7 +153,7 @@ async def test_a_new_score_updates_lead_and_its_search_row_in_place(
     for table, (updated, in_place) in after.items():
         scored = updated - before[table][0]
         assert scored >= 950, table  # a few leads draw the score 0, which changes nothing
-        assert in_place - before[table][1] >= LEAST_IN_PLACE[table] * scored, table
+        assert in_place - before[table][1] >= LEAST_IN_PLACE * scored, table
 
 
 async def create_batch(harness: WorkerHarness, batch: int) -> list[LeadKey]:
