@@ -9,7 +9,7 @@ RETURNING id, name, scope, live, last4, iso_ms(created_at) AS created_at,
 -- name: api_key_get_many_by_hash
 -- $1 hashes, $2 the plan of tenants without a plan (null: no limits). The statement has no
 -- tenant, because it authenticates callers. The returned plan is JSON (null: no limits).
-SELECT k.hash, k.id, k.tenant_id, k.live, k.scope, p.plan
+SELECT k.hash, k.id, k.tenant_id, k.live, k.scope, t.phone_region, p.plan
 FROM api_key k
 JOIN tenant t ON t.id = k.tenant_id
 LEFT JOIN LATERAL (

@@ -662,8 +662,10 @@ CREATE TABLE tenant (
     id bigint NOT NULL,
     name text NOT NULL,
     plan text COLLATE pg_catalog."C",
+    phone_region text COLLATE pg_catalog."C",
     created_at timestamp with time zone DEFAULT date_trunc('milliseconds'::text, clock_timestamp()) NOT NULL,
-    CONSTRAINT tenant_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100)))
+    CONSTRAINT tenant_name_check CHECK (((char_length(name) >= 1) AND (char_length(name) <= 100))),
+    CONSTRAINT tenant_phone_region_check CHECK ((phone_region ~ '^[A-Z]{2}$'::text))
 );
 
 ALTER TABLE tenant ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 import redis.asyncio
 
@@ -19,6 +20,10 @@ from tests.harness.cluster import Cluster, RunningCluster, reset_database
 from tests.harness.leaks import LeakCheck
 
 _running = pytest.StashKey[RunningCluster]()
+
+# The same examples at each run; `pytest --hypothesis-profile default` looks for others.
+hypothesis.settings.register_profile("seeded", derandomize=True)
+hypothesis.settings.load_profile("seeded")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

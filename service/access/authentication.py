@@ -34,6 +34,8 @@ class Principal(msgspec.Struct, frozen=True):
     scope: Scope
     plan: Plan | None = None
     """None: no limits."""
+    phone_region: str | None = None
+    """The country of phone numbers without a country code."""
 
 
 class Authenticator:
@@ -147,6 +149,7 @@ class Authenticator:
                 live=row["live"],
                 scope=row["scope"],
                 plan=None if row["plan"] is None else read_plan(row["plan"]),
+                phone_region=row["phone_region"],
             )
             for row in rows
         }

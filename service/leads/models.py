@@ -4,10 +4,9 @@ PostgreSQL builds the responses (`lead_json`). `Lead`, `LeadDetail` and `Timelin
 them; a test compares their fields with the row types in the database.
 """
 
-import re
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from email_validator import EmailNotValidError
@@ -15,17 +14,17 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service.errors import Fault
 from service.leads.email_keys import explain_invalid, make_email_key
+from service.leads.phone_numbers import check_phone
 from service.pagination.pages import Pagination
 from service.validation.bounds import MAX_BYTES
+from service.validation.characters import is_blank
 from service.validation.field_types import ApiStruct, Check, Input, Moment
 
 Status = Literal["new", "qualified", "contacted", "converted", "lost"]
 Source = Literal["chat", "api", "import", "form"]
 Email = Annotated[str, Meta(min_length=1, max_length=254, extra_json_schema={"format": "email"})]
 ShortText = Annotated[str, Meta(max_length=200)]  # also in CHECK constraints of the table lead
-PHONE_PATTERN = r"^\+[0-9](?:[ ()./\-]*[0-9]){6,14}[ ()./\-]*$"  # E.164 with separators
-_PHONE = re.compile(PHONE_PATTERN)
-Phone = Annotated[str, Meta(max_length=50, extra_json_schema={"pattern": PHONE_PATTERN})]
+Phone = Annotated[str, Meta(max_length=50)]
 Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=64)]], Meta(max_length=50)]
 MAX_CUSTOM_FIELDS = 100
 MAX_CUSTOM_FIELDS_BYTES = 16 * 1024
@@ -108,14 +107,6 @@ def check_email(email: str) -> Iterable[Fault]:
     return ()
 
 
-def check_phone(phone: str) -> Iterable[Fault]:
-    """Checks for `+`, 7 to 15 digits and separators. The number is stored as sent."""
-    if _PHONE.fullmatch(phone):
-        return ()
-    message = "phone must be + and 7 to 15 digits; spaces and ( ) . / - may separate them."
-    return (Fault("phone", "invalid_phone", message),)
-
-
 def check_custom_fields(fields: dict[str, Any]) -> Iterable[Fault]:
     """Checks the size, at most 16 KiB as JSON, and that all numbers are finite as doubles."""
     text = msgspec.json.encode(fields)
@@ -143,11 +134,7 @@ def _make_huge_fault(name: str) -> Fault:
     return Fault("customFields", "out_of_range", message)
 
 
-_LEAD_CHECKS: Mapping[str, Check] = {
-    "email": check_email,
-    "phone": check_phone,
-    "custom_fields": check_custom_fields,
-}
+_OPTIONAL_TEXTS = ("name", "company", "title", "phone", "assigned_to")
 _LEAD_READ_ONLY = frozenset(field.encode_name for field in msgspec.structs.fields(LeadDetail)) - {
     "email",
     "name",
@@ -162,11 +149,25 @@ _LEAD_READ_ONLY = frozenset(field.encode_name for field in msgspec.structs.field
 }
 
 
-class NewLead(Input):
-    """The body of POST /v1/leads."""
+class _LeadInput(Input):
+    """What a client sends of a lead: a blank optional text means null, as forms send it."""
 
-    checks = _LEAD_CHECKS
-    read_only = _LEAD_READ_ONLY
+    checks: ClassVar[Mapping[str, Check]] = {
+        "email": check_email,
+        "phone": check_phone,
+        "custom_fields": check_custom_fields,
+    }
+    read_only: ClassVar[frozenset[str]] = _LEAD_READ_ONLY
+
+    def __post_init__(self) -> None:
+        for name in _OPTIONAL_TEXTS:
+            text = getattr(self, name)
+            if isinstance(text, str) and is_blank(text):
+                setattr(self, name, None)
+
+
+class NewLead(_LeadInput):
+    """The body of POST /v1/leads."""
 
     email: Email
     name: ShortText | None = None
@@ -180,11 +181,8 @@ class NewLead(Input):
     assigned_to: ShortText | None = None
 
 
-class LeadPatch(Input):
+class LeadPatch(_LeadInput):
     """The body of PATCH /v1/leads/{id}, by RFC 7396: null clears a field, an absent one is kept."""
-
-    checks = _LEAD_CHECKS
-    read_only = _LEAD_READ_ONLY
 
     email: Email | UnsetType = UNSET
     name: ShortText | UnsetType | None = UNSET

@@ -14,7 +14,7 @@ Check: TypeAlias = Callable[[Any], Iterable[Fault]]
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 
 # asyncpg writes datetime.min and datetime.max as -infinity and infinity.
-_FIRST_MOMENT = datetime(1, 1, 1, 0, 0, 0, 1000, tzinfo=UTC)
+_FIRST_MOMENT = datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC)  # shown as 00:00:00.000
 _LAST_MOMENT = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
@@ -41,6 +41,8 @@ def check_moment(field: str) -> Check:
             parse_moment(text)
         except ValueError:
             message = f"{field} must be an ISO 8601 date or time such as 2026-04-05T15:08:42Z."
+            if " " in text:
+                message += " In a query string + is written %2B."
             yield Fault(field, "invalid_value", message)
 
     return check
@@ -48,7 +50,7 @@ def check_moment(field: str) -> Check:
 
 def parse_moment(text: str) -> datetime:
     """Parse an ISO 8601 date (00:00Z) or time (UTC without a zone). Raises ValueError."""
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text.upper())  # RFC 3339 permits t and z
     try:
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError as error:

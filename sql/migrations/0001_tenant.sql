@@ -22,6 +22,8 @@ CREATE TABLE tenant (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name        text NOT NULL UNIQUE CHECK (char_length(name) BETWEEN 1 AND 100),
     plan        text COLLATE "C" REFERENCES plan (name),  -- null: DEFAULT_PLAN
+    -- The country of phone numbers without a country code (ISO 3166-1); null: they have none.
+    phone_region  text COLLATE "C" CHECK (phone_region ~ '^[A-Z]{2}$'),
     created_at  timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp())
 );
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 KEY_COLUMNS = ("id", "name", "scope", "mode", "last4", "createdAt", "expiresAt", "lastUsedAt")
-TENANT_COLUMNS = ("id", "name", "plan", "activeKeys", "createdAt")
+TENANT_COLUMNS = ("id", "name", "plan", "phoneRegion", "activeKeys", "createdAt")
 
 MAX_NAME_LENGTH = 100
 
@@ -27,6 +27,15 @@ def check_name(name: str) -> str:
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise typer.BadParameter(f"A name has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}.")
     return name
+
+
+def check_region(region: str | None) -> str | None:
+    """The code in capitals. Raises typer.BadParameter if no phone number begins with it."""
+    from service.leads.phone_numbers import REGIONS
+
+    if region is None or region.upper() in REGIONS:
+        return region and region.upper()
+    raise typer.BadParameter(f"{region!r} is no country code of two letters such as DE or US.")
 
 
 Tenant = Annotated[str, typer.Option(help="Tenant of the keys.")]
@@ -160,6 +169,29 @@ def set_plan(
     typer.echo(f"{name} has the plan {plan or 'that DEFAULT_PLAN names, if any'}.", err=True)
 
 
+@tenants.command("phone-region")
+def set_phone_region(
+    name: Annotated[str, typer.Argument(help="The tenant.")],
+    region: Annotated[
+        str | None,
+        typer.Argument(callback=check_region, help="Such as DE or US; without it there is none."),
+    ] = None,
+) -> None:
+    """Set the country of phone numbers that leads come with and that have no country code.
+
+    Search then finds 0171 2345678 by +49 171 2345678 too, for leads written from now on.
+    """
+    import sql
+
+    async def give(conn: "Connection") -> int | None:
+        tenant_id: int | None = await conn.fetchval(sql.tenant_set_phone_region, name, region)
+        return tenant_id
+
+    if run_in_database(give) is None:
+        raise StartError(f"There is no tenant named {name!r}: see `leadlog tenants list`.")
+    typer.echo(f"{name} has the phone region {region or 'none'}.", err=True)
+
+
 @tenants.command("list")
 def list_tenants(as_json: AsJson = False) -> None:
     """List the tenants."""
@@ -172,6 +204,7 @@ def list_tenants(as_json: AsJson = False) -> None:
                 "id": row["id"],
                 "name": row["name"],
                 "plan": row["plan"],
+                "phoneRegion": row["phone_region"],
                 "activeKeys": row["active_keys"],
                 "createdAt": f"{row['created_at']:%Y-%m-%dT%H:%M:%SZ}",
             }

@@ -1,4 +1,4 @@
-"""The commands `leadlog plans` and `leadlog tenants plan`."""
+"""The commands `leadlog plans` and what `leadlog tenants` sets."""
 
 import json
 
@@ -53,6 +53,13 @@ def test_a_plan_is_created_assigned_replaced_and_removed(leadlog: Command, acme:
     assert "busy" not in list_plans(leadlog)
 
 
+def test_a_phone_region_is_set_and_removed(leadlog: Command, acme: str) -> None:
+    assert leadlog("tenants", "phone-region", acme, "de").code == 0
+    assert json.loads(leadlog("tenants", "list", "--json").out)["phoneRegion"] == "DE"
+    assert leadlog("tenants", "phone-region", acme).code == 0
+    assert json.loads(leadlog("tenants", "list", "--json").out)["phoneRegion"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -63,6 +70,8 @@ def test_a_plan_is_created_assigned_replaced_and_removed(leadlog: Command, acme:
         (("plans", "remove", "x"), "There is no plan named 'x'"),
         (("tenants", "plan", "acme", "x"), "There is no plan named 'x'"),
         (("tenants", "plan", "nobody", "pro"), "There is no tenant named 'nobody'"),
+        (("tenants", "phone-region", "nobody", "DE"), "There is no tenant named 'nobody'"),
+        (("tenants", "phone-region", "acme", "XX"), "'XX' is no country code of two letters"),
     ],
 )
 def test_invalid_arguments_are_reported_and_change_nothing(

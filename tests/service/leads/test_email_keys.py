@@ -1,9 +1,9 @@
 import pytest
 from email_validator import EmailNotValidError, validate_email
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from service.leads.email_keys import _PLAIN, make_email_key
+from service.leads.email_keys import _PLAIN, explain_invalid, make_email_key
 
 
 def make_reference_key(address: str) -> str | None:
@@ -21,6 +21,7 @@ plain_looking = st.from_regex(_PLAIN, fullmatch=True) | st.from_regex(
 
 
 @given(plain_looking)
+@example("0@0---0.com")
 @settings(max_examples=150, deadline=None)
 def test_the_regular_expression_never_differs_from_email_validator(address: str) -> None:
     expected = make_reference_key(address)
@@ -75,3 +76,17 @@ def test_different_mailboxes_keep_different_keys(one: str, other: str) -> None:
 def test_an_invalid_address_is_refused(address: str) -> None:
     with pytest.raises(EmailNotValidError):
         make_email_key(address)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "\u00ad", "\u034f", "\u115f", "\u17b4", "\u180e", "\u200b", "\u200d", "\u202e", "\u2060",
+        "\u2800", "\u3164", "\ufe0f", "\ufeff", "\uffa0", "\U0001d159", "\U00013441", "\U000e0100",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("address", ["a{}nn@example.com", "ann{}@example.com", "ann@exam{}ple.com"])
+def test_an_address_has_no_character_that_cannot_be_seen(address: str, hidden: str) -> None:
+    with pytest.raises(EmailNotValidError):
+        make_email_key(address.format(hidden))
+    assert explain_invalid(address.format(hidden)).startswith(f"it holds U+{ord(hidden):04X}")

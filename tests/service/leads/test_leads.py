@@ -43,8 +43,9 @@ async def test_a_new_lead_has_the_defaults_and_is_found_at_its_location(api: Api
 
 async def test_values_are_stored_as_they_were_sent(api: Api) -> None:
     sent: dict[str, Any] = {
-        "email": " Zoë.Smith@Exämple.COM ", "name": "Zoë 😀 \"O'Neil\" \\ 王小明", "company": "",
-        "title": "a" * 200, "phone": "+1 (555) 014-2.99", "status": "contacted", "source": "chat",
+        "email": " Zoë.Smith@Exämple.COM ", "name": "Zoë 😀 \"O'Neil\" \\ 王小明",
+        "company": " Co ", "title": "a" * 200, "phone": "+1 (555) 014-2.99",
+        "status": "contacted", "source": "chat",
         "tags": ["b", "a", "b", "ä, b"], "assignedTo": "user_7",
         "customFields": {
             "z": 1, "a": {"nested": [None, {"deep": 1.5}]}, "big": 12345678901234567890123,
@@ -98,6 +99,18 @@ async def test_null_clears_a_field(api: Api) -> None:
     assert response.status == 200
     found = (await api.get(f"/v1/leads/{lead['id']}")).json
     assert [found[name] for name in fields] == [None, None, None, None, [], {}, None]
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\u3000\t", "\u200b\ufeff"])
+async def test_a_blank_text_means_null(api: Api, blank: str) -> None:
+    texts = dict.fromkeys(("name", "company", "title", "phone", "assignedTo"), blank)
+    made = await create(api, f"form-{ascii(blank)[1:-1].encode().hex()}@example.com", **texts)
+    filled = dict.fromkeys(texts, "+49 171 2345678")
+    assert (await api.patch(f"/v1/leads/{made['id']}", filled)).status == 200
+    assert (await api.patch(f"/v1/leads/{made['id']}", texts)).status == 200
+    found = (await api.get(f"/v1/leads/{made['id']}")).json
+    assert [found[name] for name in texts] == [None] * 5
+    assert [made[name] for name in texts if name in made] == [None] * 4
 
 
 @pytest.mark.parametrize("field", ["email", "status", "source"])

@@ -1,6 +1,6 @@
 """The URLs and addresses to which a webhook may go."""
 
-# ruff: noqa: RUF001, SIM905  # readable tables, with full-width digits
+# ruff: noqa: SIM905  # readable tables, with full-width digits
 
 import pytest
 
