@@ -61,6 +61,8 @@ class Lead(ApiStruct):
 
 
 class TimelineEntry(ApiStruct):
+    """An event of a lead, in a sentence."""
+
     id: str
     type: str
     at: Moment
@@ -94,6 +96,8 @@ class LeadDetail(ApiStruct):
 
 
 class LeadPage(ApiStruct):
+    """A page of a list of leads."""
+
     data: list[Lead]
     pagination: Pagination
 
