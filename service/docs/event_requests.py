@@ -60,7 +60,10 @@ _CONTROL = {
     }
 }
 _RESPONSES: Json = {
-    "2XX": {"description": "Received. Respond within 15 seconds, or the webhook's `timeoutMs`."},
+    "2XX": {
+        "description": "Received. Respond within 15 seconds, or the webhook's `timeoutMs`.",
+        "headers": _CONTROL,
+    },
     "410": {"description": "Disables the webhook. Its events are held until you enable it again."},
     "429": {"description": "Sent again after `Retry-After`.", "headers": _RETRY_AFTER},
     "503": {"description": "Sent again after `Retry-After`.", "headers": _RETRY_AFTER},

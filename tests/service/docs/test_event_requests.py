@@ -66,6 +66,8 @@ async def test_a_real_request_has_the_headers_and_the_body_that_are_described(
         described = DOCUMENT["webhooks"][request.event["type"]]["post"]
         names = {each["$ref"].rpartition("/")[2].lower() for each in described["parameters"]}
         assert set(request.headers) - OF_HTTP == names
+        shown = DOCUMENT["components"]["parameters"]["User-Agent"]["example"]
+        assert request.headers["user-agent"] == shown
         assert_has_all_fields(request.body, Event)
     for event in log:
         assert_has_all_fields(msgspec.json.encode(event), Event)

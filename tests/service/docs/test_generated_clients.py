@@ -87,14 +87,14 @@ print(json.dumps({
 }))
 """
 
-LINT = '''
+LINT = """
 import { createConfig, lintFromString } from "@redocly/openapi-core";
 import { readFileSync } from "node:fs";
 const source = readFileSync("openapi.json", "utf8");
 const config = await createConfig({ extends: ["recommended"] });
 const found = await lintFromString({ source, config, absoluteRef: "openapi.json" });
 console.log(JSON.stringify(found.map(({ ruleId, message }) => [ruleId, message])));
-'''
+"""
 
 needs_npm = pytest.mark.skipif(
     NODE is None or not (MODULES / "openapi-typescript").exists(),

@@ -1,13 +1,16 @@
 """The error examples of the API's description: the service sends exactly these."""
 
 import json
+import re
 import socket
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+import sql
 from service.app import API, SERVICE
+from service.database.connect import Pool
 from service.docs.examples.call import WEBHOOK_ID, Call
 from service.docs.examples.calls import CALLS
 from service.docs.examples.refusals import (
@@ -205,3 +208,18 @@ async def test_metrics_are_refused_as_shown(fresh: Api, settings: Settings) -> N
 
 def replace_url(fresh: Api, url: str) -> Api:
     return Api(url, fresh.session, fresh.tenant, None)
+
+
+async def test_a_request_over_a_limit_is_refused_as_shown(fresh: Api, committed: Pool) -> None:
+    await committed.execute(sql.plan_save, "shown", 600, None, None, ["GET"], ["/leads"], [1])
+    await committed.execute(sql.tenant_set_plan, fresh.tenant.name, "shown")
+    while (response := await fresh.get("/v1/leads")).status == 200:
+        pass  # a plan reaches a process within a second
+    example = find_example("list_leads", 429)["error"]
+    assert (response.status, response.error["code"]) == (429, example["code"])
+    own = (
+        response.error["message"]
+        .replace("1 requests", "600 requests")
+        .replace(" to GET /leads", "")
+    )
+    assert re.sub(r"in \d+ s", "in 21 s", own) == example["message"]
