@@ -66,6 +66,7 @@ lock: ## Pin the newest versions of all dependencies, with hashes (needs uv)
 	echo 'setuptools>=77' | $(LOCK) pyproject.toml - --extra servers --extra demo --upgrade -o deploy/requirements.txt
 	echo 'setuptools>=77' | $(LOCK) pyproject.toml - -c deploy/requirements.txt -o deploy/requirements-prod.txt
 	echo 'setuptools>=77' | $(LOCK) pyproject.toml - --all-extras -c deploy/requirements.txt -o deploy/requirements-dev.txt
+	echo 'openapi-python-client>=0.29' | $(LOCK) - --upgrade -o .ci/python-client/requirements.txt
 
 clean: ## Remove the virtual environment and caches, but no data
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build *.egg-info

@@ -28,7 +28,7 @@ from service.errors import (
     Unauthorized,
     Unprocessable,
 )
-from service.events.feed import MAX_WAIT_S, EventPage, EventQuery
+from service.events.feed import MAX_WAIT_S, EventQuery
 from service.events.long_poll import LongPollNotifier
 from service.events.wake_ups import Wakeups
 from service.handlers import (
@@ -67,6 +67,7 @@ from service.telemetry.metrics_server import MetricsPage, serving_metrics
 from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
 from service.webhooks.endpoint_update import EndpointPatch, RotatedSecret
 from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
+from service.webhooks.event_models import EventPage
 from service.webhooks.replays import Replay, ReplayList, ReplayRequest
 
 PREFIXES = ("/v1", "/api/v1")

@@ -19,11 +19,26 @@ A handler raises a Problem; the middleware renders it. Nothing is written if one
 """
 
 from collections.abc import Iterable
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
+ErrorCode = Literal[
+    "invalid_request",
+    "unauthorized",
+    "forbidden",
+    "not_found",
+    "method_not_allowed",
+    "conflict",
+    "precondition_failed",
+    "payload_too_large",
+    "unsupported_media_type",
+    "unprocessable",
+    "rate_limited",
+    "internal_error",
+    "unavailable",
+]
 MOST_LISTED = 50
 """Largest number of faults in `details`; `moreFaults` counts the others."""
 _LONGEST_FIELD, _LONGEST_MESSAGE = 200, 600
@@ -89,7 +104,7 @@ class Problem(Exception):  # noqa: N818  # as in RFC 9457, problem details
     """An error response: status, code, message, and optional details and headers."""
 
     status: ClassVar[int]
-    code: ClassVar[str]
+    code: ClassVar[ErrorCode]
 
     def __init__(
         self,
@@ -176,34 +191,39 @@ class Overloaded(Unavailable):
         super().__init__(OVERLOADED)
 
 
-class ErrorBody(msgspec.Struct, omit_defaults=True):
-    """The value of `error`; `doc_url` is snake_case as in the reference."""
+class ErrorBody(msgspec.Struct, kw_only=True):
+    """The error. `doc_url` is snake_case as in the reference."""
 
-    code: str
+    code: ErrorCode
     message: str
-    details: Annotated[list[Fault], Meta(max_length=MOST_LISTED)] | None = None
-    more_faults: Annotated[
-        int,
-        Meta(
-            ge=0, description=f"Number of faults that `details`, with {MOST_LISTED}, does not list."
-        ),
-    ] = msgspec.field(name="moreFaults", default=0)
-    existing_lead_id: str | None = msgspec.field(name="existingLeadId", default=None)
-    doc_url: str = ""
+    details: Annotated[list[Fault], Meta(max_length=MOST_LISTED)] | UnsetType = UNSET
+    more_faults: Annotated[int, Meta(ge=1)] | UnsetType = msgspec.field(
+        name="moreFaults", default=UNSET
+    )
+    existing_lead_id: str | UnsetType = msgspec.field(name="existingLeadId", default=UNSET)
+    doc_url: str
 
 
 class ErrorResponse(msgspec.Struct):
+    """The body of every response with a status of 400 or above, except that of `/health/ready`."""
+
     error: ErrorBody
+
+
+def make_error_response(problem: Problem, doc_url: str) -> ErrorResponse:
+    """Make the body of an error response."""
+    return ErrorResponse(
+        ErrorBody(
+            code=problem.code,
+            message=problem.message,
+            details=UNSET if problem.details is None else problem.details,
+            more_faults=problem.more_faults or UNSET,
+            existing_lead_id=problem.existing_lead_id or UNSET,
+            doc_url=doc_url,
+        )
+    )
 
 
 def encode_problem(problem: Problem, doc_url: str) -> bytes:
     """The JSON body of an error response."""
-    body = ErrorBody(
-        code=problem.code,
-        message=problem.message,
-        details=problem.details,
-        more_faults=problem.more_faults,
-        existing_lead_id=problem.existing_lead_id,
-        doc_url=doc_url,
-    )
-    return msgspec.json.encode(ErrorResponse(body))
+    return msgspec.json.encode(make_error_response(problem, doc_url))

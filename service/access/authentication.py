@@ -20,6 +20,7 @@ CACHE_S = 0.5
 CACHE_SIZE = 10_000
 LOOKUP_LIMIT_S = 5.0
 """The longest expected wait for a look-up. One statement does up to 200 look-ups."""
+NO_KEY = "No API key: send the header Authorization: Bearer sk_live_…."
 _BEARER = re.compile(r"Bearer +(sk_(?:live|test)_[A-Za-z0-9]{16,64})", re.IGNORECASE)
 _PREFIX = re.compile(r"Bearer +(sk_(?:live|test)_)", re.IGNORECASE)
 _RANK: dict[Scope, int] = {"read": 0, "write": 1, "admin": 2}
@@ -105,9 +106,7 @@ class Authenticator:
         if principal is None:
             raise Unauthorized("This API key is unknown, revoked or expired.")
         if _RANK[principal.scope] < _RANK[needed]:
-            raise Forbidden(
-                f"This needs a key of scope {needed}; the key used has scope {principal.scope}."
-            )
+            raise refuse_scope(needed, principal.scope)
         self._used[principal.key_id] = time.monotonic()
         return principal
 
@@ -156,9 +155,14 @@ class Authenticator:
         return [found.get(key_hash) for key_hash in hashes]
 
 
+def refuse_scope(needed: Scope, given: Scope) -> Forbidden:
+    """Make the 403 for a key whose scope is too small."""
+    return Forbidden(f"This needs a key of scope {needed}; the key used has scope {given}.")
+
+
 def _read_hash(header: str | None) -> bytes:
     if header is None:
-        raise Unauthorized("No API key: send the header Authorization: Bearer sk_live_….")
+        raise Unauthorized(NO_KEY)
     match = _BEARER.fullmatch(header.strip())
     if match is None:
         raise Unauthorized(_explain_malformed(header.strip()))

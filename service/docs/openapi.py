@@ -1,19 +1,18 @@
 """The OpenAPI 3.1 document, made from the route table and the types of its bodies and queries.
 
-The route table is the source of paths, types and scopes. `parameters.py` and `responses.py` add
-what it does not contain: the headers, the possible errors and their meanings.
+The route table is the source of paths, types and scopes. The other modules of this package add
+what it does not contain: headers, errors, descriptions of fields, examples, requests of webhooks.
 """
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import msgspec
-
-from service.docs.examples import EXAMPLES, make_content
+from service.docs.event_requests import make_header_parameters, make_webhooks
+from service.docs.examples.calls import find_call
 from service.docs.parameters import list_parameters
-from service.docs.responses import HEADERS, list_responses, make_error_responses
-from service.errors import ErrorBody, ErrorResponse, Fault
+from service.docs.responses import HEADERS, list_responses, make_content, make_error_responses
+from service.docs.schemas import make_schemas
 from service.http.operations import Operation
 
 Json = dict[str, Any]
@@ -33,25 +32,33 @@ _TAGS = {"api-keys": "API keys"}
 def make_document(api: Iterable[Operation], service: Iterable[Operation], doc_url: str) -> Json:
     """The document. The paths of `api` are under /v1, those of `service` at the root."""
     api, service = list(api), list(service)
-    schemas = _make_schemas([*api, *service])
+    schemas = make_schemas([*api, *service])
     paths: Json = {}
     for operation in api:
         entry = paths.setdefault(PREFIX + operation.path, {})
-        entry[operation.method.lower()] = _describe(operation, _find_tag(operation.path), schemas)
+        described = _describe(operation, _find_tag(operation.path), schemas, doc_url)
+        entry[operation.method.lower()] = described
     for operation in service:
         entry = paths.setdefault(operation.path, {"servers": [{"url": "/"}]})
-        entry[operation.method.lower()] = _describe(operation, "Service", schemas)
+        entry[operation.method.lower()] = _describe(operation, "Service", schemas, doc_url)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Leadlog", "version": find_version(), "description": DESCRIPTION},
+        "info": {
+            "title": "Leadlog",
+            "version": find_version(),
+            "description": DESCRIPTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
         "servers": [
             {"url": "/"},
             {"url": "/api", "description": "The same API under its longer prefix"},
         ],
         "paths": paths,
+        "webhooks": make_webhooks(),
         "components": {
             "schemas": schemas,
-            "responses": dict(make_error_responses(doc_url)),
+            "responses": make_error_responses([*api, *service], doc_url),
+            "parameters": make_header_parameters(),
             "headers": HEADERS,
             "securitySchemes": {
                 "apiKey": {
@@ -72,22 +79,7 @@ def find_version() -> str:
         return "0+unknown"
 
 
-def _make_schemas(operations: list[Operation]) -> Json:
-    types = {ErrorResponse, ErrorBody, Fault}
-    for operation in operations:
-        types |= {
-            body_type for body_type in (operation.body, operation.reply) if body_type is not None
-        }
-        types |= set(operation.also.values())
-    ordered = sorted(types, key=lambda body_type: str(body_type.__name__))
-    _, schemas = msgspec.json.schema_components(ordered, ref_template="#/components/schemas/{name}")
-    for body_type in ordered:
-        if body_type in EXAMPLES:
-            schemas[body_type.__name__]["examples"] = [EXAMPLES[body_type]]
-    return schemas
-
-
-def _describe(operation: Operation, tag: str, schemas: Json) -> Json:
+def _describe(operation: Operation, tag: str, schemas: Json, doc_url: str) -> Json:
     described: Json = {
         "operationId": operation.handler.__name__,
         "summary": operation.summary,
@@ -102,8 +94,9 @@ def _describe(operation: Operation, tag: str, schemas: Json) -> Json:
         described["parameters"] = parameters
     if operation.body is not None:
         required = not getattr(operation.body, "may_be_absent", False)
-        described["requestBody"] = {"required": required, "content": make_content(operation.body)}
-    described["responses"] = dict(list_responses(operation))
+        content = make_content(operation.body, find_call(operation).body)
+        described["requestBody"] = {"required": required, "content": content}
+    described["responses"] = dict(list_responses(operation, doc_url))
     return described
 
 

@@ -1,14 +1,24 @@
 """The parameters of an operation: parts of its path, fields of its query, headers."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 
+from service.docs.examples.calls import find_call
+from service.docs.schemas import TEMPLATE, make_plain
 from service.errors import PreconditionFailed
 from service.http.operations import IDEMPOTENT_METHODS, Operation
 
 Json = dict[str, Any]
+_NOUNS = {
+    "leads": "lead",
+    "api-keys": "API key",
+    "webhooks": "webhook",
+    "deliveries": "delivery",
+    "replays": "replay",
+}
 _REQUEST_HEADERS: Json = {
     "Idempotency-Key": {
         "description": "Requests with the same key within a day take effect once: the first "
@@ -36,26 +46,36 @@ def list_parameters(operation: Operation, schemas: Json) -> list[Json]:
 
 
 def _list_path_parameters(operation: Operation) -> Iterator[Json]:
-    for part in operation.path.split("/"):
+    ids = find_call(operation).ids
+    parts = operation.path.split("/")
+    for before, part in pairwise(parts):
         if part.startswith("{"):
-            yield {"name": part[1:-1], "in": "path", "required": True, "schema": {"type": "string"}}
+            yield {
+                "name": part[1:-1],
+                "in": "path",
+                "description": f"The id of the {_NOUNS[before]}.",
+                "required": True,
+                "schema": {"type": "string"},
+                "example": ids[part[1:-1]],
+            }
 
 
 def _list_query_parameters(operation: Operation, schemas: Json) -> Iterator[Json]:
     """The fields of the query struct; a dict field is sent as `name[key]=value`."""
-    (root,), found = msgspec.json.schema_components(
-        [operation.query], ref_template="#/components/schemas/{name}"
-    )
+    (root,), found = msgspec.json.schema_components([operation.query], ref_template=TEMPLATE)
     own = found.pop(root["$ref"].rpartition("/")[2])
     schemas.update(found)
+    examples = find_call(operation).query
     for name, schema in own["properties"].items():
         parameter: Json = {"name": name, "in": "query", "required": name in own.get("required", ())}
         shown = _without_null(schema)
+        make_plain(shown)
         if description := shown.pop("description", None):
             parameter["description"] = description
         if shown.get("type") == "object":
             parameter |= {"style": "deepObject", "explode": True}
-        yield parameter | {"schema": shown}
+        parameter["schema"] = shown
+        yield parameter | ({"example": examples[name]} if name in examples else {})
 
 
 def _list_header_parameters(operation: Operation) -> Iterator[Json]:
@@ -77,7 +97,7 @@ def _without_null(schema: Json) -> Json:
     """Remove null from a schema: a query string leaves out the parameter instead."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
-    if rest.get("default", ...) is None:
+    if rest.get("default", ...) in (None, {}):
         del rest["default"]
     if len(choices) == 1:
         rest.update(choices[0])

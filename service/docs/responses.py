@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from service.docs.examples import make_content
+from service.docs.examples.calls import find_call
+from service.docs.examples.refusals import Refusal, make_refusal
 from service.docs.parameters import find_request_headers
+from service.docs.schemas import refer
 from service.errors import (
     Conflict,
-    ErrorBody,
     ErrorResponse,
-    Fault,
     Forbidden,
     InvalidRequest,
     NotFound,
@@ -24,8 +24,9 @@ from service.errors import (
     Unavailable,
     Unprocessable,
     UnsupportedMediaType,
+    make_error_response,
 )
-from service.http.operations import IDEMPOTENT_METHODS, Operation
+from service.http.operations import Operation
 
 Json = dict[str, Any]
 MEANINGS: dict[type[Problem], str] = {
@@ -42,11 +43,6 @@ MEANINGS: dict[type[Problem], str] = {
     Unprocessable: "Well-formed but impossible to process; `details` gives the reasons.",
     RateLimited: "A limit of the key's plan is exceeded; try again after `Retry-After` seconds.",
     Unavailable: "The database is down or overloaded; try again after `Retry-After` seconds.",
-}
-_EXTRAS: dict[type[Problem], tuple[list[Fault] | None, str | None]] = {
-    InvalidRequest: ([Fault("limit", "out_of_range", "limit must be at most 100.")], None),
-    Unprocessable: ([Fault("email", "invalid_email", "email is not an e-mail address.")], None),
-    Conflict: (None, "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0"),
 }
 _LIMIT_HEADERS = ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 _RESPONSE_HEADERS = {
@@ -108,37 +104,48 @@ HEADERS: Json = {
 }
 
 
-def list_responses(operation: Operation) -> Iterator[tuple[str, Json]]:
+def list_responses(operation: Operation, doc_url: str) -> Iterator[tuple[str, Json]]:
+    """The responses by status. An error that is the same everywhere refers to the general one."""
+    yield str(operation.status), _describe_success(operation)
+    if "If-None-Match" in find_request_headers(operation):
+        shown = _refer_headers(["X-Request-Id", "ETag"])
+        yield "304", {"description": "Not changed.", "headers": shown}
+    call = find_call(operation)
+    for status, body_type in operation.also.items():
+        content = make_content(body_type, call.also[status])
+        headers = _refer_headers(["X-Request-Id"])
+        yield str(status), {"description": "Not ready.", "headers": headers, "content": content}
+    for kind in find_problems(operation):
+        refusal = make_refusal(operation, kind)
+        if refusal.is_general:
+            yield str(kind.status), {"$ref": f"#/components/responses/{kind.__name__}"}
+        else:
+            yield str(kind.status), _describe_refusal(refusal, doc_url)
+
+
+def _describe_success(operation: Operation) -> Json:
     headers = ["X-Request-Id"]
     headers += ["Location"] if operation.status == HTTPStatus.CREATED else []
     headers += ["ETag"] if operation.has_etag else []
     headers += ["Leadlog-Tenant"] if operation.names_tenant else []
     headers += _LIMIT_HEADERS if operation.scope is not None else ()
-    headers += ["Idempotency-Replayed"] if operation.method in IDEMPOTENT_METHODS else []
+    headers += ["Idempotency-Replayed"] if operation.is_idempotent else []
     success: Json = {"description": _name_success(operation), "headers": _refer_headers(headers)}
     if operation.reply is not None:
-        success["content"] = make_content(operation.reply)
+        success["content"] = make_content(operation.reply, find_call(operation).reply)
     elif operation.media_type is not None:
-        json_type = "object" if operation.media_type == "application/json" else "string"
-        success["content"] = {operation.media_type: {"schema": {"type": json_type}}}
-    yield str(operation.status), success
-    if "If-None-Match" in find_request_headers(operation):
-        shown = _refer_headers(["X-Request-Id", "ETag"])
-        yield "304", {"description": "Not changed.", "headers": shown}
-    for status, body_type in operation.also.items():
-        yield (
-            str(status),
-            success | {"description": "Not ready.", "content": make_content(body_type)},
-        )
-    for problem in _find_problems(operation):
-        yield str(problem.status), {"$ref": f"#/components/responses/{problem.__name__}"}
+        schema: Json = {"type": "string"}
+        if operation.media_type == "application/json":
+            schema = {"type": "object", "additionalProperties": True}
+        success["content"] = {operation.media_type: {"schema": schema}}
+    return success
 
 
 def _name_success(operation: Operation) -> str:
     return {201: "Created.", 202: "Accepted.", 204: "Done."}.get(operation.status, "Found.")
 
 
-def _find_problems(operation: Operation) -> list[type[Problem]]:
+def find_problems(operation: Operation) -> list[type[Problem]]:
     """The errors of a route by status: those of its table entry and those that follow from it."""
     found: set[type[Problem]] = {InvalidRequest, *operation.errors}
     if operation.scope is not None:
@@ -147,33 +154,42 @@ def _find_problems(operation: Operation) -> list[type[Problem]]:
             found.add(Forbidden)
     if "{id}" in operation.path:
         found.add(NotFound)
-    if operation.method in IDEMPOTENT_METHODS:  # by Idempotency-Key
+    if operation.is_idempotent:  # by Idempotency-Key
         found |= {Conflict, Unprocessable}
     if operation.body is not None or operation.refuses_body:
         found |= {PayloadTooLarge, UnsupportedMediaType}
     return sorted(found, key=lambda problem: problem.status)
 
 
-def make_error_responses(doc_url: str) -> Iterator[tuple[str, Json]]:
-    for problem, meaning in MEANINGS.items():
-        details, existing_lead_id = _EXTRAS.get(problem, (None, None))
-        message = details[0].message if details else meaning.partition(";")[0].rstrip(".") + "."
-        body = ErrorBody(
-            problem.code, message, details, existing_lead_id=existing_lead_id, doc_url=doc_url
-        )
-        yield (
-            problem.__name__,
-            {
-                "description": meaning,
-                "headers": _refer_headers(["X-Request-Id", *_RESPONSE_HEADERS.get(problem, ())]),
-                "content": {
-                    "application/json": {
-                        "schema": {"$ref": "#/components/schemas/ErrorResponse"},
-                        "example": msgspec.to_builtins(ErrorResponse(body)),
-                    }
-                },
-            },
-        )
+def make_error_responses(operations: Iterable[Operation], doc_url: str) -> Json:
+    """The general form of each error. The first operation that has the error gives the example."""
+    examples: dict[type[Problem], Problem] = {}
+    for operation in operations:
+        for kind in find_problems(operation):
+            examples.setdefault(kind, make_refusal(operation, kind).problem)
+    return {
+        kind.__name__: _describe_refusal(Refusal(examples[kind], meaning), doc_url)
+        for kind, meaning in MEANINGS.items()
+    }
+
+
+def _describe_refusal(refusal: Refusal, doc_url: str) -> Json:
+    problem = refusal.problem
+    kind = next(kind for kind in MEANINGS if isinstance(problem, kind))
+    example = msgspec.to_builtins(make_error_response(problem, doc_url))
+    return {
+        "description": refusal.description or MEANINGS[kind],
+        "headers": _refer_headers(["X-Request-Id", *_RESPONSE_HEADERS.get(kind, ())]),
+        "content": make_content(ErrorResponse, example),
+    }
+
+
+def make_content(body_type: Any, example: Any) -> Json:
+    """Make the `content` of a body in OpenAPI, with its example."""
+    content: Json = {"schema": refer(body_type.__name__)}
+    if example is not None:
+        content["example"] = example
+    return {"application/json": content}
 
 
 def _refer_headers(names: Iterable[str]) -> Json:

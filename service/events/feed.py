@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -20,7 +20,7 @@ from service.events.event_log import (
     to_event,
 )
 from service.events.event_types import EventType
-from service.validation.field_types import ApiStruct, Check, Moment
+from service.validation.field_types import ApiStruct, Check
 
 SCAN_S = 0.25
 """The time that one request spends on windows without events for it. It then returns its cursor."""
@@ -74,27 +74,12 @@ class EventQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_
     ] = 0
 
 
-class LoggedEvent(ApiStruct):
-    """An event of the feed. Webhooks and streams deliver the same JSON."""
-
-    id: str
-    type: EventType
-    api_version: Literal["2026-01-15"]
-    created_at: Moment
-    data: dict[str, Any]
-
-
 class EventPagination(ApiStruct):
-    """`hasMore`: there is more to read at once, even if this page has fewer events than `limit`."""
+    """The position of a page in the log."""
 
     limit: int
     has_more: bool
     next_cursor: str
-
-
-class EventPage(ApiStruct):
-    data: list[LoggedEvent]
-    pagination: EventPagination
 
 
 class FeedPosition(msgspec.Struct, frozen=True):
@@ -211,7 +196,7 @@ async def _check_tick(pool: Pool, position: FeedPosition) -> None:
 
 
 def encode_page(page: FeedPage, limit: int) -> bytes:
-    """Encode a page as the JSON of an EventPage."""
+    """Encode a page as JSON; see EventPage."""
     pagination = EventPagination(
         limit=limit, has_more=page.more, next_cursor=encode_cursor(page.after)
     )

@@ -60,6 +60,8 @@ class Lead(ApiStruct):
 
 
 class TimelineEntry(ApiStruct):
+    """An event of a lead, in a sentence."""
+
     id: str
     type: str
     at: Moment
@@ -93,6 +95,8 @@ class LeadDetail(ApiStruct):
 
 
 class LeadPage(ApiStruct):
+    """A page of a list of leads."""
+
     data: list[Lead]
     pagination: Pagination
 

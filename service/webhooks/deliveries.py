@@ -63,7 +63,6 @@ class DeliveryAttempt(ApiStruct):
     wait_ms: float | None
     total_ms: float
     response: str | None
-    """The first 16 KiB of the receiver's response."""
     truncated: bool
 
 
@@ -74,12 +73,16 @@ class DeliveryDetail(Delivery):
 
 
 class DeliveryPagination(ApiStruct):
+    """The position of a page in the list of deliveries."""
+
     limit: int
     has_more: bool
     next_cursor: str | None
 
 
 class DeliveryPage(ApiStruct):
+    """A page of deliveries, newest first."""
+
     data: list[Delivery]
     pagination: DeliveryPagination
 

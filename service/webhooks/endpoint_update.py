@@ -35,7 +35,14 @@ _RESERVED_HEADERS = frozenset(
 
 Resume = Annotated[
     str,
-    Meta(extra_json_schema={"anyOf": [{"enum": ["replay", "skip"]}, {"format": "date-time"}]}),
+    Meta(
+        extra_json_schema={
+            "anyOf": [
+                {"type": "string", "enum": ["replay", "skip"]},
+                {"type": "string", "format": "date-time"},
+            ]
+        }
+    ),
 ]
 
 Headers = Annotated[
@@ -117,7 +124,6 @@ class RotatedSecret(ApiStruct):
 
     secret: str
     previous_expires_at: Moment
-    """Until then the previous secret signs too."""
 
 
 async def update_endpoint(

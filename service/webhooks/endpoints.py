@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 import sql
 from service.database.connect import Connection
@@ -61,7 +61,7 @@ class NewEndpoint(Input):
     secret: Annotated[str, Meta(max_length=200)] | None = None
 
 
-class CreatedEndpoint(ApiStruct, omit_defaults=True):
+class CreatedEndpoint(ApiStruct):
     """The response to POST /v1/webhooks, the only one that shows a generated secret."""
 
     id: str
@@ -69,7 +69,7 @@ class CreatedEndpoint(ApiStruct, omit_defaults=True):
     events: list[str]
     status: Status
     created_at: Moment
-    secret: str | None = None
+    secret: str | UnsetType = UNSET
 
 
 class Endpoint(ApiStruct):
@@ -99,6 +99,8 @@ class Endpoint(ApiStruct):
 
 
 class EndpointList(ApiStruct):
+    """All webhooks of the tenant and mode, on one page: at most 1,000."""
+
     data: list[Endpoint]
 
 
@@ -162,7 +164,7 @@ async def create_endpoint(
         events=list(events),
         status="active",
         created_at=created_at,
-        secret=None if new.secret else secret,
+        secret=UNSET if new.secret else secret,
     )
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from service.app import API, PREFIXES, SERVICE
-from service.docs.examples import EXAMPLES
+from service.docs.examples.calls import find_call
 from service.errors import MOST_LISTED, Problem
 from service.http.operations import Operation
 from tests.faults.mutations import (
@@ -168,7 +168,7 @@ class Fuzzer:
             return rng.choice(RAW)
         if operation.body is None:
             return rng.choice([None, b"", b"{}"])
-        whole: Any = EXAMPLES[operation.body]
+        whole: Any = find_call(operation).body
         if rng.random() < 0.4:
             whole = {name: whole[name] for name in whole if rng.random() < 0.6}
         if rng.random() < 0.75:

@@ -1,4 +1,7 @@
-"""Fixtures: `api` calls the running app as a new tenant; `other` is a second new tenant."""
+"""Fixtures: `api` calls the running app as a new tenant; `other` is a second new tenant.
+
+`fresh` calls it as a tenant of one test, whose lists show nothing else.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -47,6 +50,12 @@ async def other(pool: Pool) -> Tenant:
 @pytest.fixture(scope="module")
 def api(server: str, session: aiohttp.ClientSession, tenant: Tenant) -> Api:
     return Api(server, session, tenant, tenant.key())
+
+
+@pytest.fixture
+async def fresh(api: Api, committed: Pool) -> Api:
+    async with committed.acquire() as conn:
+        return api.of(await make_tenant(conn))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from service.app import API
 from service.database.connect import Pool
-from service.docs.examples import EXAMPLES
+from service.docs.examples.calls import find_call
 from service.http.operations import Operation
 from tests.harness.api_client import Api, ApiResponse
 from tests.harness.factories import SCOPES, Tenant
@@ -25,7 +25,7 @@ async def ids(api: Api) -> dict[str, str]:
     made = {}
     for operation in API:
         if operation.method == "POST" and "{id}" not in operation.path and operation.status == 201:
-            response = await api.post(f"/v1{operation.path}", EXAMPLES[operation.body])
+            response = await api.post(f"/v1{operation.path}", find_call(operation).body)
             assert response.status == 201, response.body
             made[operation.path.split("/")[1]] = response.json["id"]
     return made
@@ -37,7 +37,7 @@ async def send(
     path = operation.path
     if "{id}" in path:
         path = path.replace("{id}", ids[path.split("/")[1]])
-    body = None if operation.body is None else msgspec.json.encode(EXAMPLES[operation.body])
+    body = None if operation.body is None else msgspec.json.encode(find_call(operation).body)
     return await api.call(operation.method, prefix + path, body)
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from service.app import API
 from service.database.connect import Connector, Pool, create_pool
 from service.database.database_watch import DatabaseWatch
-from service.docs.examples import EXAMPLES
+from service.docs.examples.calls import find_call
 from service.settings import Settings
 from tests.harness.api_client import Api, ApiResponse, serve_api
 from tests.harness.factories import make_lead
@@ -58,7 +58,7 @@ async def test_every_route_is_503_at_once_while_the_database_is_away(
     url = f"postgresql://leadlog@127.0.0.1:{find_closed_port()}/leadlog"
     async with serve(replace(settings, database_url=url), api) as lost:
         for operation in API:
-            body = EXAMPLES.get(operation.body)
+            body = find_call(operation).body
             begun = time.monotonic()
             path = f"/v1{operation.path}".replace("{id}", "lead_1")
             send = {"POST": lost.post, "PATCH": lost.patch}.get(operation.method)

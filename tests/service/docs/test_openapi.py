@@ -13,9 +13,11 @@ import pytest
 import schemathesis
 
 from service.app import API, SERVICE
-from service.docs.examples import EXAMPLES
+from service.docs.descriptions import SCHEMAS
+from service.docs.examples.calls import CALLS
 from service.docs.openapi import find_version, make_document
 from service.docs.page import render_page
+from service.http.operations import Operation
 from service.validation.decoding import decode_body
 from tests.harness.api_client import Api
 
@@ -34,11 +36,6 @@ def list_operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[s
         for method, operation in item.items():
             if method != "servers":
                 yield method.upper(), path, operation
-
-
-def list_body_types() -> list[Any]:
-    kinds = {op.body for op in API} | {op.reply for op in (*API, *SERVICE)}
-    return sorted(kinds - {None}, key=lambda kind: str(kind.__name__))
 
 
 async def test_the_document_is_served_with_the_version_of_the_package(
@@ -94,23 +91,72 @@ def test_every_reference_has_a_target(document: dict[str, Any]) -> None:
         assert name in document["components"][kind]
 
 
-@pytest.mark.parametrize("kind", list_body_types(), ids=lambda kind: kind.__name__)
-def test_every_body_has_an_example_that_is_valid_and_in_order(kind: Any) -> None:
-    example = EXAMPLES[kind]
-    msgspec.convert(example, kind)
-    order = [field.encode_name for field in msgspec.structs.fields(kind)]
-    if kind in {op.body for op in API}:
-        decode_body(msgspec.json.encode(example), kind)
-        assert set(example) <= set(order)
-    else:
+@pytest.mark.parametrize("operation", [*API, *SERVICE], ids=lambda op: op.handler.__name__)
+def test_every_body_has_an_example_that_is_valid_and_in_order(operation: Operation) -> None:
+    call = CALLS[operation.handler.__name__]
+    assert (call.body is None, call.reply is None) == (
+        operation.body is None,
+        operation.reply is None,
+    )
+    if operation.body is not None:
+        decode_body(msgspec.json.encode(call.body), operation.body)
+    replies = [(operation.reply, call.reply)] if operation.reply else []
+    replies += [(kind, call.also[status]) for status, kind in operation.also.items()]
+    for kind, example in replies:
+        msgspec.convert(example, kind)
+        order = [field.encode_name for field in msgspec.structs.fields(kind)]
         assert [name for name in order if name in example] == list(example)
 
 
-def test_every_query_parameter_is_described(document: dict[str, Any]) -> None:
+def test_every_parameter_is_described_and_a_required_one_has_an_example(
+    document: dict[str, Any],
+) -> None:
     for method, path, operation in list_operations(document):
         for parameter in operation.get("parameters", []):
-            if parameter["in"] == "query":
-                assert parameter.get("description"), (method, path, parameter["name"])
+            at = method, path, parameter["name"]
+            assert parameter.get("description"), at
+            assert "example" in parameter or not parameter["required"], at
+    for parameter in document["components"]["parameters"].values():
+        assert {"description", "example"} <= set(parameter)
+
+
+def test_every_schema_and_every_field_is_described(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    missing = [name for name, schema in schemas.items() if not schema.get("description")]
+    missing += [
+        f"{name}.{field}"
+        for name, schema in schemas.items()
+        for field, part in schema.get("properties", {}).items()
+        if not part.get("description")
+    ]
+    assert not missing
+    fields = {
+        (name, field) for name, schema in schemas.items() for field in schema.get("properties", {})
+    }
+    assert {(name, field) for name, texts in SCHEMAS.items() for field in texts} <= fields
+
+
+def test_schemas_are_plain_for_generators(document: dict[str, Any]) -> None:
+    """No default, which some take for a required field; no object without a type of its values."""
+    for name, part in walk(document["components"]["schemas"]):
+        assert "default" not in part, name
+        assert "enum" not in part or part["type"] == "string", name
+        if part.get("type") == "object" and "properties" not in part:
+            assert part["additionalProperties"], name
+    custom = document["components"]["schemas"]["NewLead"]["properties"]["customFields"]
+    assert custom["additionalProperties"] is True
+    assert document["components"]["schemas"]["NewLead"]["required"] == ["email"]
+
+
+def walk(schema: Any, at: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
+    """All schemas below a schema, by their path; an example is none."""
+    if isinstance(schema, list):
+        for index, part in enumerate(schema):
+            yield from walk(part, f"{at}.{index}")
+    elif isinstance(schema, dict):
+        yield at, {} if at.endswith(".properties") else schema
+        for name, part in schema.items():
+            yield from walk(part, f"{at}.{name}")
 
 
 async def test_the_page_shows_every_route_and_loads_nothing_from_other_hosts(
