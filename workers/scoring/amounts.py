@@ -1,109 +1,91 @@
-"""Parses amounts as people write them: "$5k-$10k/mo", "€ 20.000", "50-100", 12000."""
+"""Finds the amount in a text as people write it: "$5k-$10k/mo", "€ 20.000", "1億2000万円".
 
-import math
-import re
+amount_tokens.py splits a text into tokens, amount_grammar.py reads them. No library does: the best,
+price-parser, ignores signs and scales, and reads "Q3 2026: $80k" as 32026.
+
+Of several amounts a budget is the first with a currency, else the first of 100 or more; a team size
+is the first of people. Arguable texts are read so:
+
+- Of a range the lower end counts; "0-10k" and "up to 10k" are both 10k.
+- A bare 2010-2049 is a year, and no amount; so are dates, quarters, versions, shares and phones.
+- A minus directly before the number is negative ("-5000"), and brackets around the whole text too
+  ("(5000)"): no amount. A dash with a blank after it ("- 5000") marks an item of a list.
+- "24 months" is a duration or a deadline, which changes nothing; "per month" is a rate.
+- "$" and "¥" (yen) give way to another currency in the text. "10% of 1M" is 100,000.
+- A rate per day counts for every day of the year; one per hour as it is.
+- "mil" is a thousand (Spanish, Portuguese), "kk" a million; "T" is a thousand before a currency.
+"""
+
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from workers.scoring.amount_grammar import Amount, Reading, prefer, read_tokens
+from workers.scoring.amount_tokens import Token, tokenize
+from workers.scoring.currencies import AFTER_ONLY
+from workers.scoring.folding import fold
+from workers.scoring.numerals import MAX_AMOUNT
+
 MAX_TEXT = 100
 """Only this many characters of a value are parsed; amounts typed into a form are shorter."""
-MAX_AMOUNT = 1e12
-
-_GROUPED = r"\d{1,3}(?:[.,' \u00a0\u202f\u2019]\d{3})+(?:[.,]\d{1,2})?(?!\d)"
-_SCALE = (
-    r"thousand|tausend|tsd|mille|mil|million\w*|millon\w*|mio|mln|mn|mm|billion\w*|bn|lakhs?|lacs?"
-    r"|crores?|cr|тыс|млн|[kmb]|万|萬|億|亿|千|만|억"
-)
-_NUMBER = re.compile(rf"({_GROUPED}|\d+(?:[.,]\d+)?)\s*(?:({_SCALE})(?!\w))?", re.IGNORECASE)
-_RANGE = re.compile(r"\s*(?:-|\u2013|\u2014|~|to|bis|à|a|до)\s*[^\w\s]?\s*", re.IGNORECASE)
-_SCALES = {
-    **dict.fromkeys(("k", "thousand", "tausend", "tsd", "mille", "mil", "тыс", "千"), 1e3),
-    **dict.fromkeys(("m", "mm", "mn", "mio", "mln", "млн"), 1e6),
-    **dict.fromkeys(("b", "bn"), 1e9),
-    **dict.fromkeys(("lakh", "lakhs", "lac", "lacs"), 1e5),
-    **dict.fromkeys(("crore", "crores", "cr"), 1e7),
-    **dict.fromkeys(("万", "萬", "만"), 1e4),
-    **dict.fromkeys(("億", "亿", "억"), 1e8),
-}
-
-# Periods per year; the first match is used.
-_PERIODS = (
-    (re.compile(r"\b(?:mo|mth|mtl|p\.?m\.?|month\w*|monat\w*|mois|mensuel\w*|mes|mensual\w*|mês|mese"
-                r"|mensile|maand|мес\w*)\b|月|월", re.IGNORECASE), 12),
-    (re.compile(r"\b(?:wk|week\w*|woche\w*|semaine|semana)\b|周|週", re.IGNORECASE), 52),
-    (re.compile(r"\b(?:quarter\w*|quartal\w*|trimestre\w*)\b", re.IGNORECASE), 4),
-)  # fmt: skip
-
-# Units per US dollar, roughly: scores need no more. Other currencies count as dollars.
-_CURRENCIES = (
-    (re.compile(r"₩|\bkrw\b|원", re.IGNORECASE), 1_400),
-    (re.compile(r"₫|\bvnd\b", re.IGNORECASE), 25_000),
-    (re.compile(r"\bidr\b|\brp\b", re.IGNORECASE), 16_000),
-    (re.compile(r"¥|\bjpy\b|円", re.IGNORECASE), 150),
-    (re.compile(r"₹|\binr\b|\brs\b", re.IGNORECASE), 85),
-    (re.compile(r"₽|\brub\b|руб", re.IGNORECASE), 90),  # noqa: RUF001  # Cyrillic is meant
-    (re.compile(r"₺|\btry\b", re.IGNORECASE), 40),
-    (re.compile(r"฿|\bthb\b", re.IGNORECASE), 33),
-    (re.compile(r"\bmxn\b|\bczk\b|\bkč\b", re.IGNORECASE), 20),
-    (re.compile(r"\b(?:sek|nok|dkk|kr)\b", re.IGNORECASE), 10),
-    (re.compile(r"\b(?:cny|rmb|hkd)\b|元", re.IGNORECASE), 7),
-    (re.compile(r"r\$|\bbrl\b|\bpln\b|zł", re.IGNORECASE), 5),
-)
+_SMALL = 100
 
 
 def parse_yearly_sum(value: Any) -> float | None:
     """A budget in US dollars a year, roughly; the lower end of a range; None without an amount."""
-    number = parse_number(value)
-    if number is None or not isinstance(value, str):
-        return number
-    return min(number * _find_factor(value[:MAX_TEXT]), MAX_AMOUNT)
+    return _find_budget(value[:MAX_TEXT]) if isinstance(value, str) else _check(value)
 
 
 def parse_number(value: Any) -> float | None:
-    """The first number of a text (the lower end of a range), or the number itself, if above 0."""
-    if isinstance(value, str):
-        number = _parse_text(value[:MAX_TEXT])
-    elif isinstance(value, bool) or not isinstance(value, int | float):
+    """A number of people (the lower end of a range), or the number itself, if above 0."""
+    return _find_number(value[:MAX_TEXT]) if isinstance(value, str) else _check(value)
+
+
+def _check(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    else:
-        number = min(value, MAX_AMOUNT)
-    return float(number) if 0 < number <= MAX_AMOUNT else None
+    number = min(value, MAX_AMOUNT)
+    return float(number) if number > 0 else None
 
 
 @lru_cache(maxsize=4096)  # forms often offer a few amounts
-def _find_factor(text: str) -> float:
-    """The factor that converts an amount to dollars a year."""
-    times = next((count for pattern, count in _PERIODS if pattern.search(text)), 1)
-    return times / next((rate for pattern, rate in _CURRENCIES if pattern.search(text)), 1)
+def _find_budget(text: str) -> float | None:
+    tokens = tokenize(fold(text))
+    reading = read_tokens(tokens)
+    amounts = [amount for amount in reading.amounts if not amount.is_people]
+    if not amounts:
+        return None
+    amount = min(amounts, key=lambda each: (not each.currency, abs(each.value) < _SMALL))
+    return _check(amount.value * _find_times(reading, amount) / _find_rate(tokens, amount))
 
 
 @lru_cache(maxsize=4096)
-def _parse_text(text: str) -> float:
-    """The number with its scale (in "5-10k" also the 5 is in thousands); 0 without a number."""
-    first = _NUMBER.search(text)
-    if first is None:
-        return 0
-    number, scale = _read_digits(first[1]), first[2]
-    dash = _RANGE.match(text, first.end())
-    second = _NUMBER.match(text, dash.end()) if dash else None
-    if scale is None and second is not None and number < _read_digits(second[1]):
-        scale = second[2]
-    return min(number * _read_scale(scale), MAX_AMOUNT)
+def _find_number(text: str) -> float | None:
+    if text.isdecimal() and len(text) == len("2026"):  # here it is no year
+        return _check(float(text))
+    amounts = read_tokens(tokenize(fold(text))).amounts
+    if not amounts:
+        return None
+    best = min(amounts, key=lambda each: (not each.is_people, each.currency is not None))
+    return _check(best.value)
 
 
-def _read_digits(text: str) -> float:
-    """Reads 20.000, 20,000, 20 000 and 20'000 as twenty thousand, 1.5 and 1,5 as one and a half."""
-    if re.fullmatch(_GROUPED, text):
-        whole = re.sub(r"[.,]\d{1,2}$", "", text)
-        return float(re.sub(r"\D", "", whole))
-    number = float(text.replace(",", "."))
-    return number if math.isfinite(number) else MAX_AMOUNT
+def _find_rate(tokens: Sequence[Token], amount: Amount) -> float:
+    """Units per dollar, by the currency of the amount, else by one elsewhere in the text."""
+    currency = amount.currency
+    if currency is None:
+        for token in tokens:
+            if token.kind == "currency" and token.text not in AFTER_ONLY:
+                currency = prefer(currency, token)
+    return currency.value if currency else 1
 
 
-def _read_scale(scale: str | None) -> float:
-    if scale is None:
+def _find_times(reading: Reading, amount: Amount) -> float:
+    """How often a year an amount is due: by its own rate, which mostly follows it, or another."""
+    if not reading.rates:
         return 1
-    scale = scale.lower()
-    if scale.startswith("mill") and scale != "mille":
-        return 1e6
-    return 1e9 if scale.startswith("billion") else _SCALES[scale]
+    starts = [each.start for each in reading.amounts if each.start > amount.start]
+    after = [(at, times) for at, times in reading.rates if at >= amount.end]
+    own = [times for at, times in after if not starts or at < starts[0]]
+    before = [times for at, times in reading.rates if at < amount.start]
+    return next(iter((*own, *reversed(before), *(times for _, times in after))), 1)

@@ -1,0 +1,43 @@
+"""Folds text as people type it, so that one spelling stands for all: for titles and amounts."""
+
+import unicodedata
+
+UNSPACED = r"\u0e00-\u0e7f\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff"
+"""The letters of scripts that write words without blanks, or attach particles, for a regex set."""
+
+# Characters that are not seen (Unicode Default_Ignorable_Code_Point, where people meet them).
+_INVISIBLE = (
+    0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x3164, 0xFEFF, 0xFFA0,
+    *range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F),
+    *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE0200),
+)  # fmt: skip
+_DASHES = (
+    0x2D7, 0x58A, 0x5BE, *range(0x2010, 0x2016), 0x2043, 0x207B, 0x208B, 0x2212, 0x2E3A, 0x2E3B,
+    0xFE31, 0xFE32, 0xFE58, 0xFE63, 0xFF0D,
+)  # fmt: skip
+_APOSTROPHES = (0x60, 0xB4, 0x2B9, 0x2BC, 0x2018, 0x2019, 0x2032, 0x66C)  # as in 20'000
+_WAVES = (0x2053, 0x223C, 0x301C, 0x3030)
+_BLANKS = (0x2800, 0xB2, 0xB3, 0xB9, *range(0x2460, 0x249C))  # ① would become a digit
+_TABLE: dict[int, str] = {
+    **dict.fromkeys(_INVISIBLE, ""),
+    **dict.fromkeys(_DASHES, "-"),
+    **dict.fromkeys(_APOSTROPHES, "'"),
+    **dict.fromkeys(_WAVES, "~"),
+    **dict.fromkeys(_BLANKS, " "),
+    ord("½"): ".5",
+    ord("¼"): ".25",
+    ord("¾"): ".75",
+    0x66B: ".",  # Arabic's decimal point
+}
+
+
+def fold(text: str) -> str:
+    """Lower case, half width, without accents and invisible characters, with one kind of blank.
+
+    All dashes become "-". A table that is compared with folded text must be folded too.
+    """
+    if not text.isascii():
+        parts = unicodedata.normalize("NFKD", text.translate(_TABLE))
+        bare = "".join(c for c in parts if not unicodedata.combining(c))
+        text = unicodedata.normalize("NFKC", bare).casefold()
+    return " ".join(text.lower().split())
