@@ -370,6 +370,7 @@ CREATE INDEX idempotent_response_by_created_at ON idempotent_response USING btre
 CREATE TABLE lead (
     tenant_id bigint NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
+    edit_version bigint DEFAULT 1 NOT NULL,
     first_seen_at timestamp with time zone NOT NULL,
     last_active_at timestamp with time zone NOT NULL,
     created_at timestamp with time zone NOT NULL,
@@ -1075,6 +1076,10 @@ BEGIN
     END LOOP;
     RETURN last;
 END $$;
+
+CREATE FUNCTION lead_write_etag(l lead) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (((('"'::text || (l).edit_version) || '.'::text) || (l).version) || '.0"'::text);
 
 CREATE FUNCTION log_begin_generation(unused integer, known_generation integer DEFAULT 0, known_tick bigint DEFAULT 0, is_certain boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql
