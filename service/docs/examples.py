@@ -67,6 +67,7 @@ _HOOK_STATE: dict[str, Any] = {
     "lastSuccessAt": "2026-10-14T13:05:49.020Z",
     "pausedUntil": None,
 }
+_HOOK_NEW = _HOOK_STATE | {"lastSuccessAt": None}
 
 _REPLAY: dict[str, Any] = {
     "id": "rpl_01K8Z7R2F4H6K8M0P2R4T6V8X0",
@@ -184,7 +185,7 @@ EXAMPLES: dict[Any, Any] = {
     NewKey: _KEY | {"key": "sk_live_…x7Qm"} | _KEY_USE | {"lastUsedAt": None},
     KeyList: {"data": [_KEY | _KEY_USE]},
     NewEndpoint: {"url": "https://crm.nordvik.example.com/hooks/leads", "events": ["lead.created"]},
-    CreatedEndpoint: _HOOK | {"secret": "whsec_…"},
+    CreatedEndpoint: _HOOK | _HOOK_NEW | {"secret": "whsec_…"},
     Endpoint: _HOOK | _HOOK_STATE,
     EndpointPatch: {"status": "active", "resume": "replay", "rateLimit": 20},
     RotatedSecret: {"secret": "whsec_…", "previousExpiresAt": "2026-10-15T14:00:00.000Z"},
