@@ -790,6 +790,10 @@ CREATE FUNCTION event_is_since(at timestamp with time zone, id bigint, since tim
     LANGUAGE sql IMMUTABLE
     RETURN ((id > since_id) OR ((at >= since) AND (at <= (since + '00:01:00'::interval))));
 
+CREATE FUNCTION event_is_wanted(type text, lead_id text, events text[], endpoint_id text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    RETURN ((type = ANY (events)) OR ((lead_id <> endpoint_id) AND (events && ARRAY['*'::text, (split_part(type, '.'::text, 1) || '.*'::text)])));
+
 CREATE FUNCTION excused_time(h endpoint_health) RETURNS double precision
     LANGUAGE sql STABLE
     RETURN ((h).excused_s - GREATEST((EXTRACT(epoch FROM ((h).excused_until - now())))::double precision, (0)::double precision));

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,7 +19,7 @@ from service.events.event_log import (
     encode_feed_cursor,
     to_event,
 )
-from service.events.event_types import EventType
+from service.events.event_types import PATTERNS, EventType, expand_patterns
 from service.validation.field_types import ApiStruct, Check, Moment
 
 SCAN_S = 0.25
@@ -29,16 +29,15 @@ MAX_PAGE_BYTES = 1024 * 1024
 """A page ends with the event that reaches this size of `data`."""
 LATEST = "latest"
 MAX_WAIT_S = 30
-TYPES = get_args(EventType)
 _AFTER = "`nextCursor` of the previous page, or `latest`. Default: start at the oldest event kept."
 _LIMIT = "Events on a page; fewer are possible: a page ends after about 1 MiB."
 
 
 def check_types(text: str) -> Iterator[Fault]:
-    """Check that the text is a comma-separated list of event types."""
-    unknown = [part for part in text.split(",") if part not in TYPES]
+    """Check that the text is a comma-separated list of event types and wildcards."""
+    unknown = [part for part in text.split(",") if part not in PATTERNS]
     if unknown:
-        message = f"types must be a comma-separated list of {', '.join(TYPES)}."
+        message = f"types must be a comma-separated list of {', '.join(PATTERNS)}."
         yield Fault("types", "invalid_value", message)
 
 
@@ -60,7 +59,12 @@ class EventQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_
     after: Annotated[str, Meta(max_length=100, description=_AFTER)] | None = None
     types: (
         Annotated[
-            str, Meta(max_length=500, description="Only events of these types, comma-separated.")
+            str,
+            Meta(
+                max_length=500,
+                description="Only events of these types, comma-separated; `lead.*` is every type "
+                "of that noun.",
+            ),
         ]
         | None
     ) = None
@@ -166,7 +170,8 @@ async def find_events(
 async def _scan(
     pool: Pool, principal: Principal, position: FeedPosition, query: EventQuery, windows: int
 ) -> FeedPage:
-    types = None if query.types is None else query.types.split(",")
+    patterns = ["*"] if query.types is None else query.types.split(",")
+    types = None if "*" in patterns else expand_patterns(patterns)
     rows = await pool.fetch(
         sql.event_read_many,
         position.cursor.tick,

@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from service.encryption import Encryptor
 from service.errors import Fault
-from service.events.event_types import EventType
+from service.events.event_types import EventPattern
 from service.validation.field_types import Check, Input
 from service.webhooks.url_policy import (
     MAX_URL_LENGTH,
@@ -21,7 +21,7 @@ from service.webhooks.url_policy import (
 Url = Annotated[
     str, Meta(min_length=1, max_length=MAX_URL_LENGTH, extra_json_schema={"format": "uri"})
 ]
-EventTypes = Annotated[list[EventType], Meta(min_length=1, max_length=100)]
+EventPatterns = Annotated[list[EventPattern], Meta(min_length=1, max_length=100)]
 WantedStatus = Literal["active", "paused"]
 Payload = Literal["full", "thin"]
 Retry = Literal["fast", "standard", "long"]
@@ -89,7 +89,7 @@ class EndpointSettings(Input):
     )  # fmt: skip
 
     url: Url | UnsetType = UNSET
-    events: EventTypes | UnsetType = UNSET
+    events: EventPatterns | UnsetType = UNSET
     description: Annotated[str, Meta(max_length=500)] | UnsetType | None = UNSET
     status: WantedStatus | UnsetType = UNSET
     rate_limit: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType | None = UNSET

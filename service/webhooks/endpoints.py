@@ -15,7 +15,7 @@ from service.ids import make_id
 from service.validation.field_types import ApiStruct, Check, Moment
 from service.webhooks.endpoint_settings import (
     EndpointSettings,
-    EventTypes,
+    EventPatterns,
     Headers,
     Payload,
     Retry,
@@ -53,7 +53,7 @@ class NewEndpoint(EndpointSettings):
     checks: ClassVar[Mapping[str, Check]] = {**EndpointSettings.checks, "secret": check_secret}
 
     url: Url
-    events: EventTypes
+    events: EventPatterns
     status: WantedStatus = "active"
     payload: Payload = "full"
     headers: Headers | None = None

@@ -148,6 +148,10 @@ async def test_types_and_lead_id_filter_the_events(caller: Api, pool: Pool) -> N
     second = await create(caller, "two@example.com")
     await caller.patch(f"/v1/leads/{first}", {"status": "converted"})
     await cut(pool)
+    everything, _ = await read_all(caller)
+    for types in ("*", "lead.*", "webhook.*,lead.*", "message.sent,*"):
+        assert await read_all(caller, types=types) == (everything, _)
+    assert (await read_all(caller, types="webhook.*,message.*"))[0] == []
     events, _ = await read_all(caller, types="lead.created,lead.converted")
     assert [event["type"] for event in events] == ["lead.created"] * 2 + ["lead.converted"]
     events, _ = await read_all(caller, leadId=second)

@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
     "retry": "long",
 }
 SHOWN = SETTINGS | {"headerNames": ["Authorization", "X-Team"]}
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "description": None, "status": "active", "rateLimit": None, "timeoutMs": None,
     "payload": "full", "headerNames": [], "coalesce": False, "retry": "standard",
 }  # fmt: skip
@@ -93,3 +93,23 @@ async def test_only_patch_takes_resume_and_only_post_a_secret(api: Api) -> None:
     patched = await api.patch(path, {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
     [fault] = patched.error["details"]
     assert (patched.status, fault["field"], fault["code"]) == (400, "secret", "read_only")
+
+
+async def test_wildcards_are_stored_as_they_are_sent(api: Api) -> None:
+    events = ["lead.*", "webhook.failing", "lead.*", "lead.created"]
+    made = await api.post("/v1/webhooks", {"url": URL, "events": events})
+    assert made.json["events"] == ["lead.*", "webhook.failing", "lead.created"]
+    changed = await api.patch(made.headers["location"], {"events": ["*", "*"]})
+    assert changed.json["events"] == ["*"]
+    assert (await api.get(made.headers["location"])).json["events"] == ["*"]
+
+
+@pytest.mark.parametrize("pattern", ["lead", "lead.", "*.created", "leads.*", "LEAD.*", "**", ""])
+async def test_an_unknown_pattern_is_400_and_the_known_ones_are_listed(
+    api: Api, pattern: str
+) -> None:
+    made = await api.post("/v1/webhooks", {"url": URL, "events": ["*", pattern]})
+    [fault] = made.error["details"]
+    assert (made.status, fault["field"], fault["code"]) == (400, "events.1", "invalid_value")
+    for known in ("lead.created", "webhook.expired", " *,", "lead.*", "webhook.*"):
+        assert known in fault["message"]
