@@ -64,7 +64,13 @@ from service.rate_limits.limiter import Limiter
 from service.settings import Settings
 from service.telemetry.logging import set_up_logging
 from service.telemetry.metrics_server import MetricsPage, serving_metrics
-from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
+from service.webhooks.deliveries import (
+    DeliveryDetail,
+    DeliveryPage,
+    DeliveryQuery,
+    DeliveryStarted,
+    WebhookTest,
+)
 from service.webhooks.endpoint_update import EndpointPatch, RotatedSecret
 from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 from service.webhooks.replays import Replay, ReplayList, ReplayRequest
@@ -123,8 +129,8 @@ API = [
               summary="Make a new secret; the old one signs beside it for 24 hours",
               reply=RotatedSecret, shows_secret=True, errors=(Conflict,)),
     Operation(method="POST", path="/webhooks/{id}/test", handler=deliveries.test_webhook,
-              scope="admin", summary="Send a test event", reply=DeliveryStarted, status=202,
-              errors=(Conflict,)),
+              scope="admin", summary="Send a test event", body=WebhookTest, reply=DeliveryStarted,
+              status=202, errors=(Conflict,)),
     Operation(method="GET", path="/webhooks/{id}/deliveries",
               handler=deliveries.list_webhook_deliveries, scope="admin", summary="List deliveries",
               query=DeliveryQuery, reply=DeliveryPage),

@@ -8,7 +8,7 @@ from service.handlers.health import Health
 from service.leads.models import Lead, LeadDetail, LeadPage, LeadPatch, NewLead
 from service.leads.scores import LeadScore
 from service.leads.search.query import SearchPage
-from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted
+from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryStarted, WebhookTest
 from service.webhooks.endpoint_update import EndpointPatch, RotatedSecret
 from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 from service.webhooks.replays import Replay, ReplayList, ReplayRequest
@@ -185,6 +185,7 @@ EXAMPLES: dict[Any, Any] = {
     NewKey: _KEY | {"key": "sk_live_…x7Qm"} | _KEY_USE | {"lastUsedAt": None},
     KeyList: {"data": [_KEY | _KEY_USE]},
     NewEndpoint: {"url": "https://crm.nordvik.example.com/hooks/leads", "events": ["lead.created"]},
+    WebhookTest: {"type": "lead.qualified"},
     CreatedEndpoint: _HOOK | _HOOK_NEW | {"secret": "whsec_…"},
     Endpoint: _HOOK | _HOOK_STATE,
     EndpointPatch: {"status": "active", "resume": "replay", "rateLimit": 20},

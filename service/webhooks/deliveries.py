@@ -9,10 +9,11 @@ from msgspec import Meta
 
 import sql
 from service.database.connect import Connection
+from service.events.event_types import EventType
 from service.leads.rows import make_event_id
 from service.pagination.cursor import POSITION, TIME, CursorCodec, NextCursor
 from service.pagination.pages import Limit
-from service.validation.field_types import ApiStruct, Check, Moment
+from service.validation.field_types import ApiStruct, Check, Input, Moment
 from service.webhooks.sample_events import make_test_event
 
 State = Literal["pending", "delivered", "failed", "held", "superseded", "cancelled"]
@@ -82,6 +83,17 @@ class DeliveryPagination(ApiStruct):
 class DeliveryPage(ApiStruct):
     data: list[Delivery]
     pagination: DeliveryPagination
+
+
+class WebhookTest(Input):
+    """The body of POST /v1/webhooks/{id}/test: the type of the event, of any that exists.
+
+    The default is the first type to which the webhook subscribes.
+    """
+
+    may_be_absent: ClassVar[bool] = True
+
+    type: EventType | None = None
 
 
 class DeliveryStarted(ApiStruct):
