@@ -19,6 +19,7 @@ from service.access.authentication import Authenticator
 from service.database.clock import Clock, compare_forever
 from service.database.connect import DATABASE_AWAY, Connector, Pool, create_pool
 from service.database.database_watch import DatabaseWatch
+from service.database.hidden_numbers import HiddenNumbers
 from service.docs.openapi import make_document
 from service.docs.page import render_page
 from service.errors import (
@@ -235,6 +236,7 @@ async def run_state(settings: Settings, shedder: LoadShedder) -> AsyncIterator[S
             whole_lists=KeyedSemaphore(at_once=1, limit_s=limit_s),
             wakeups=wakeups,
             long_polls=LongPollNotifier(batched, wakeups),
+            numbers=HiddenNumbers(batched),
             openapi=openapi,
             docs=docs,
             shutdown=GracefulShutdown(settings.drain_s),

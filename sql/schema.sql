@@ -525,6 +525,16 @@ CREATE TABLE log_home (
 ALTER TABLE ONLY log_home
     ADD CONSTRAINT log_home_pkey PRIMARY KEY (only_row);
 
+CREATE TABLE number_key (
+    only_row boolean DEFAULT true NOT NULL,
+    key bytea NOT NULL,
+    CONSTRAINT number_key_key_check CHECK ((octet_length(key) = 32)),
+    CONSTRAINT number_key_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE ONLY number_key
+    ADD CONSTRAINT number_key_pkey PRIMARY KEY (only_row);
+
 CREATE TABLE outbox (
     id bigint DEFAULT nextval('outbox_id_seq'::regclass) NOT NULL,
     txid xid8 DEFAULT pg_current_xact_id() NOT NULL,

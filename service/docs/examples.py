@@ -83,7 +83,7 @@ _REPLAY: dict[str, Any] = {
     "finishedAt": None,
 }
 _DELIVERY: dict[str, Any] = {
-    "id": "dlv_81377",
+    "id": "dlv_4be1d0c3a7f95e8260b3d4f1c9a87e25",
     "eventId": "evt_01K8Z7QH3R5T7V9X1Z3B5D7F9H",
     "type": "lead.updated",
     "leadId": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",
@@ -193,7 +193,7 @@ EXAMPLES: dict[Any, Any] = {
     ReplayRequest: {"since": "2026-10-13", "onlyUndelivered": True},
     Replay: _REPLAY,
     ReplayList: {"data": [_REPLAY]},
-    DeliveryStarted: {"deliveryId": "dlv_81402"},
+    DeliveryStarted: {"deliveryId": "dlv_c07f2e96b15da843e0d97b6c315f8a42"},
     DeliveryPage: {
         "data": [_DELIVERY],
         "pagination": {"limit": 25, "hasMore": False, "nextCursor": None},

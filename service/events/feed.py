@@ -10,6 +10,7 @@ from msgspec import Meta
 import sql
 from service.access.authentication import Principal
 from service.database.connect import Pool
+from service.database.hidden_numbers import NumberCipher
 from service.errors import Fault, InvalidRequest
 from service.events.event_log import (
     FEED,
@@ -56,7 +57,7 @@ class EventQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_
 
     checks: ClassVar[Mapping[str, Check]] = {"types": check_types}
 
-    after: Annotated[str, Meta(max_length=100, description=_AFTER)] | None = None
+    after: Annotated[str, Meta(max_length=200, description=_AFTER)] | None = None
     types: (
         Annotated[
             str,
@@ -126,14 +127,14 @@ class FeedPage(msgspec.Struct, frozen=True):
     more: bool
 
 
-def encode_cursor(position: FeedPosition) -> str:
+def encode_cursor(position: FeedPosition, cipher: NumberCipher) -> str:
     """Encode a position as the opaque cursor. A cursor grants no access: the API key does."""
-    return encode_feed_cursor(position.generation, position.cursor, position.cut_at)
+    return encode_feed_cursor(position.generation, position.cursor, position.cut_at, cipher)
 
 
-def decode_cursor(text: str) -> FeedPosition:
+def decode_cursor(text: str, cipher: NumberCipher) -> FeedPosition:
     """Decode a cursor of `encode_cursor`. Raises InvalidRequest for any other text."""
-    generation, tick, event_id, cut_at = FEED_CURSORS.decode(FEED, text)
+    generation, tick, event_id, cut_at = FEED_CURSORS.decode(FEED, text, cipher=cipher)
     return FeedPosition(generation, Cursor(tick, event_id), cut_at)
 
 
@@ -142,10 +143,10 @@ def refuse_cursor(message: str, code: str) -> InvalidRequest:
     return InvalidRequest(message, details=[Fault("after", code, message)])
 
 
-async def find_position(pool: Pool, after: str | None) -> FeedPosition:
+async def find_position(pool: Pool, after: str | None, cipher: NumberCipher) -> FeedPosition:
     """Find the position that `after` means. Raises InvalidRequest."""
     if after is not None and after != LATEST:
-        return decode_cursor(after)
+        return decode_cursor(after, cipher)
     statement = sql.tick_get_newest if after == LATEST else sql.tick_get_oldest
     [row] = await pool.fetch(statement)
     return FeedPosition(row["generation"], Cursor(row["tick"]), row["cut_at"])
@@ -215,10 +216,10 @@ async def _check_tick(pool: Pool, position: FeedPosition) -> None:
     raise refuse_cursor(RESTORED if position.dated_tick > newest["tick"] else NOT_KEPT, "expired")
 
 
-def encode_page(page: FeedPage, limit: int) -> bytes:
+def encode_page(page: FeedPage, limit: int, cipher: NumberCipher) -> bytes:
     """Encode a page as the JSON of an EventPage."""
     pagination = EventPagination(
-        limit=limit, has_more=page.more, next_cursor=encode_cursor(page.after)
+        limit=limit, has_more=page.more, next_cursor=encode_cursor(page.after, cipher)
     )
     data = [msgspec.Raw(envelope) for _, envelope in page.events]
     return msgspec.json.encode({"data": data, "pagination": pagination})
