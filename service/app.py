@@ -19,6 +19,7 @@ from service.access.authentication import Authenticator
 from service.database.clock import Clock, compare_forever
 from service.database.connect import DATABASE_AWAY, Connector, Pool, create_pool
 from service.database.database_watch import DatabaseWatch
+from service.database.hidden_numbers import HiddenNumbers
 from service.docs.openapi import make_document
 from service.docs.page import render_page
 from service.errors import (
@@ -64,7 +65,13 @@ from service.rate_limits.limiter import Limiter
 from service.settings import Settings
 from service.telemetry.logging import set_up_logging
 from service.telemetry.metrics_server import MetricsPage, serving_metrics
-from service.webhooks.deliveries import DeliveryDetail, DeliveryPage, DeliveryQuery, DeliveryStarted
+from service.webhooks.deliveries import (
+    DeliveryDetail,
+    DeliveryPage,
+    DeliveryQuery,
+    DeliveryStarted,
+    WebhookTest,
+)
 from service.webhooks.endpoint_update import EndpointPatch, RotatedSecret
 from service.webhooks.endpoints import CreatedEndpoint, Endpoint, EndpointList, NewEndpoint
 from service.webhooks.event_models import EventPage
@@ -124,8 +131,8 @@ API = [
               summary="Make a new secret; the old one signs beside it for 24 hours",
               reply=RotatedSecret, shows_secret=True, errors=(Conflict,)),
     Operation(method="POST", path="/webhooks/{id}/test", handler=deliveries.test_webhook,
-              scope="admin", summary="Send a test event", reply=DeliveryStarted, status=202,
-              errors=(Conflict,)),
+              scope="admin", summary="Send a test event", body=WebhookTest, reply=DeliveryStarted,
+              status=202, errors=(Conflict,)),
     Operation(method="GET", path="/webhooks/{id}/deliveries",
               handler=deliveries.list_webhook_deliveries, scope="admin", summary="List deliveries",
               query=DeliveryQuery, reply=DeliveryPage),
@@ -230,6 +237,7 @@ async def run_state(settings: Settings, shedder: LoadShedder) -> AsyncIterator[S
             whole_lists=KeyedSemaphore(at_once=1, limit_s=limit_s),
             wakeups=wakeups,
             long_polls=LongPollNotifier(batched, wakeups),
+            numbers=HiddenNumbers(batched),
             openapi=openapi,
             docs=docs,
             shutdown=GracefulShutdown(settings.drain_s),

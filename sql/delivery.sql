@@ -444,7 +444,7 @@ FROM (SELECT * FROM unfinished UNION ALL SELECT * FROM finished) AS d
 ORDER BY d.created_at DESC, d.id DESC LIMIT $7;
 
 -- name: delivery_get
--- $1 tenant, $2 mode, $3 endpoint, $4 id. No row: there is no such delivery.
+-- $1 tenant, $2 mode, $3 endpoint, $4 id. No row: there is no such delivery, or its endpoint is deleted.
 SELECT d.id, d.event_id, d.type,
     CASE WHEN d.type NOT LIKE 'webhook.%' THEN d.lead_id END AS lead_id, d.cause,
     CASE WHEN e.status = 'active' THEN 'pending' ELSE 'held' END AS state, d.attempts,
@@ -460,8 +460,9 @@ SELECT f.id, f.event_id, f.type,
     CASE WHEN f.type NOT LIKE 'webhook.%' THEN f.lead_id END, f.cause, f.outcome, f.attempts,
     f.last_status,
     f.last_error, NULL, iso_ms(f.created_at), iso_ms(f.finished_at)
-FROM delivery_final f
-WHERE f.tenant_id = $1 AND f.live = $2 AND f.endpoint_id = $3 AND f.id = $4;
+FROM endpoint e
+JOIN delivery_final f ON f.tenant_id = e.tenant_id AND f.live = e.live AND f.endpoint_id = e.id
+WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 AND f.id = $4;
 
 -- name: attempt_list
 -- $1 tenant, $2 mode, $3 delivery, $4 limit. The newest attempts, oldest first.
@@ -476,25 +477,28 @@ ORDER BY a.number, a.at;
 -- name: delivery_resend
 -- $1 tenant, $2 mode, $3 endpoint, $4 id. Makes a waiting delivery due at once, and copies a finished
 -- one; the copy has no version, so it does not wait for other deliveries. No row: there is no such
--- delivery, or its event is no longer kept.
+-- delivery, its endpoint is deleted, or its event is no longer kept.
 WITH hurried AS (
-    UPDATE delivery SET due_at = now()
-    WHERE tenant_id = $1 AND live = $2 AND endpoint_id = $3 AND id = $4
-    RETURNING id
+    UPDATE delivery d SET due_at = now() FROM endpoint e
+    WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3
+      AND d.tenant_id = $1 AND d.live = $2 AND d.endpoint_id = e.id AND d.id = $4
+    RETURNING d.id
 ), copied AS (
     INSERT INTO delivery (tenant_id, live, endpoint_id, event_id, stored_at, type, lead_id, cause,
         due_at, created_at)
     SELECT f.tenant_id, f.live, f.endpoint_id, f.event_id, f.stored_at, f.type, f.lead_id,
         'resend', now(), now()
-    FROM delivery_final f
-    JOIN webhook_event e ON e.stored_at = f.stored_at AND e.event_id = f.event_id
-    WHERE f.tenant_id = $1 AND f.live = $2 AND f.endpoint_id = $3 AND f.id = $4
+    FROM endpoint e
+    JOIN delivery_final f ON f.tenant_id = e.tenant_id AND f.live = e.live AND f.endpoint_id = e.id
+    JOIN webhook_event w ON w.stored_at = f.stored_at AND w.event_id = f.event_id
+    WHERE e.tenant_id = $1 AND e.live = $2 AND e.id = $3 AND f.id = $4
     RETURNING id
 )
 SELECT id FROM hurried UNION ALL SELECT id FROM copied;
 
 -- name: delivery_insert_test
--- $1 tenant, $2 mode, $3 endpoint, $4 event, $5 type, $6 body. The delivery does not wait for others.
+-- $1 tenant, $2 mode, $3 endpoint, $4 event, $5 type, $6 body. The delivery does not wait for others. If
+-- the endpoint has just been deleted, the dispatcher cancels the delivery.
 WITH event AS (
     INSERT INTO webhook_event (tenant_id, live, event_id, stored_at, type, body)
     VALUES ($1, $2, $4, now(), $5, $6)

@@ -4,20 +4,22 @@
 SELECT fanout_gate_close($1);
 
 -- name: endpoint_insert
--- $1 tenant, $2 mode, $3 id, $4 url, $5 events, $6 encrypted secret. The caller has closed the gate, so
--- created_at is exactly the time from which the endpoint receives events.
+-- $1 tenant, $2 mode, $3 id, $4 settings as JSON by column name, $5 encrypted secret. The caller has closed the gate, so created_at is exactly the time from which the endpoint
+-- receives events.
 WITH endpoint AS (
-    INSERT INTO endpoint (tenant_id, live, id, url, events, events_since, created_at, updated_at)
-    SELECT $1, $2, $3, $4, $5, at, at, at FROM (SELECT now_ms() AS at) AS clock
+    INSERT INTO endpoint (tenant_id, live, id, url, events, description, status, payload, retry,
+        coalesces, rate_limit, timeout_ms, headers, header_names, held_since, events_since,
+        created_at, updated_at)
+    SELECT $1, $2, $3, s.url, s.events, s.description, s.status, s.payload, s.retry, s.coalesces,
+        s.rate_limit, s.timeout_ms, s.headers, s.header_names,
+        CASE WHEN s.status <> 'active' THEN now() END, clock.at, clock.at, clock.at
+    FROM json_populate_record(NULL::endpoint, $4) AS s, (SELECT now_ms() AS at) AS clock
     RETURNING tenant_id, live, id, created_at
 ), secret AS (
     INSERT INTO endpoint_secret (tenant_id, live, endpoint_id, sealed, created_at)
-    SELECT tenant_id, live, id, $6, created_at FROM endpoint
-), health AS (
-    INSERT INTO endpoint_health (tenant_id, live, endpoint_id)
-    SELECT tenant_id, live, id FROM endpoint
+    SELECT tenant_id, live, id, $5, created_at FROM endpoint
 )
-SELECT iso_ms(created_at) AS created_at FROM endpoint;
+INSERT INTO endpoint_health (tenant_id, live, endpoint_id) SELECT tenant_id, live, id FROM endpoint;
 
 -- name: endpoint_list
 -- $1 tenant, $2 mode, $3 id (null: all). Returns one row: the endpoints as JSON, separated by commas,

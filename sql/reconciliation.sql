@@ -101,7 +101,8 @@ SELECT e.tenant_id, e.live, e.id AS endpoint_id, count(*) AS expected,
     count(*) FILTER (WHERE made.count = 0) AS missing,
     count(*) FILTER (WHERE made.count > 1) AS doubled
 FROM event o
-JOIN endpoint e ON e.tenant_id = o.tenant_id AND e.live = o.live AND o.type = ANY (e.events)
+JOIN endpoint e ON e.tenant_id = o.tenant_id AND e.live = o.live
+    AND event_is_wanted(o.type, o.lead_id, e.events, e.id)
     AND event_is_since(o.at, o.id, e.events_since, e.events_after)
 CROSS JOIN LATERAL (
     SELECT (
@@ -157,7 +158,7 @@ LEFT JOIN LATERAL (
     WHERE o.shard = lead_shard(d.lead_id) AND o.txid = w.txid AND o.event_id = d.event_id
       AND o.tenant_id = e.tenant_id AND o.live = e.live
       AND event_is_since(o.at, o.id, e.created_at, e.created_after)
-      AND (o.type = ANY (e.events)
+      AND (event_is_wanted(o.type, o.lead_id, e.events, e.id)
           OR NOT event_is_since(o.at, o.id, e.events_since, e.events_after))
     LIMIT 1
 ) AS o ON true

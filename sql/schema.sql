@@ -370,6 +370,7 @@ CREATE INDEX idempotent_response_by_created_at ON idempotent_response USING btre
 CREATE TABLE lead (
     tenant_id bigint NOT NULL,
     version bigint DEFAULT 1 NOT NULL,
+    edit_version bigint DEFAULT 1 NOT NULL,
     first_seen_at timestamp with time zone NOT NULL,
     last_active_at timestamp with time zone NOT NULL,
     created_at timestamp with time zone NOT NULL,
@@ -523,6 +524,16 @@ CREATE TABLE log_home (
 
 ALTER TABLE ONLY log_home
     ADD CONSTRAINT log_home_pkey PRIMARY KEY (only_row);
+
+CREATE TABLE number_key (
+    only_row boolean DEFAULT true NOT NULL,
+    key bytea NOT NULL,
+    CONSTRAINT number_key_key_check CHECK ((octet_length(key) = 32)),
+    CONSTRAINT number_key_only_row_check CHECK (only_row)
+);
+
+ALTER TABLE ONLY number_key
+    ADD CONSTRAINT number_key_pkey PRIMARY KEY (only_row);
 
 CREATE TABLE outbox (
     id bigint DEFAULT nextval('outbox_id_seq'::regclass) NOT NULL,
@@ -790,6 +801,10 @@ CREATE FUNCTION delivery_find_first(since timestamp with time zone) RETURNS bigi
 CREATE FUNCTION event_is_since(at timestamp with time zone, id bigint, since timestamp with time zone, since_id bigint) RETURNS boolean
     LANGUAGE sql IMMUTABLE
     RETURN ((id > since_id) OR ((at >= since) AND (at <= (since + '00:01:00'::interval))));
+
+CREATE FUNCTION event_is_wanted(type text, lead_id text, events text[], endpoint_id text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE
+    RETURN ((type = ANY (events)) OR ((lead_id <> endpoint_id) AND (events && ARRAY['*'::text, (split_part(type, '.'::text, 1) || '.*'::text)])));
 
 CREATE FUNCTION excused_time(h endpoint_health) RETURNS double precision
     LANGUAGE sql STABLE
@@ -1077,6 +1092,10 @@ BEGIN
     END LOOP;
     RETURN last;
 END $$;
+
+CREATE FUNCTION lead_write_etag(l lead) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    RETURN (((('"'::text || (l).edit_version) || '.'::text) || (l).version) || '.0"'::text);
 
 CREATE FUNCTION log_begin_generation(unused integer, known_generation integer DEFAULT 0, known_tick bigint DEFAULT 0, is_certain boolean DEFAULT false) RETURNS boolean
     LANGUAGE plpgsql

@@ -21,3 +21,6 @@ UPDATE tenant SET phone_region = $2 WHERE name = $1 RETURNING id;
 SELECT t.id, t.name, t.plan, t.phone_region, t.created_at, count(k.id) FILTER (WHERE k.revoked_at IS NULL) AS active_keys
 FROM tenant t LEFT JOIN api_key k ON k.tenant_id = t.id
 GROUP BY t.id ORDER BY t.id;
+
+-- name: number_key_get
+SELECT key FROM number_key;

@@ -1,5 +1,9 @@
 """Turns events into deliveries: one for each subscribed endpoint of the same tenant and mode.
 
+An endpoint subscribes to types of events or, by wildcards, to all types of a noun or all types. A
+wildcard leaves out the events about the endpoint itself: a message that an endpoint fails does not
+arrive there, and would expire, which is an event again.
+
 Each delivery is created exactly once, because deliveries are written in the transaction that moves
 the reader's cursor. An endpoint receives the events that were written since its creation;
 fanout_gate_close in sql/migrations/0005_webhook.sql explains why that is exact. Paused and
@@ -7,12 +11,14 @@ disabled endpoints get deliveries too, which wait.
 """
 
 from collections import defaultdict
+from itertools import chain
 
 import msgspec
 
 import sql
 from service.database.connect import Connection
 from service.events.event_log import Event, encode_envelope
+from service.events.event_types import list_patterns
 from workers.delivery.maintenance import make_next_due
 from workers.jobs import WorkerContext
 from workers.reader import Move, Reader, check_moved
@@ -29,7 +35,7 @@ class Subscriber(msgspec.Struct, frozen=True):
 
 
 Subscriptions = dict[tuple[int, bool, str], list[Subscriber]]
-"""Endpoints by tenant, mode and event type."""
+"""Endpoints by tenant, mode and event pattern."""
 
 
 class Fanout(Reader):
@@ -77,15 +83,22 @@ async def read_subscriptions(conn: Connection, tenant_ids: list[int]) -> Subscri
             created_after=row["created_after"],
             coalesces=row["coalesces"],
         )
-        for event_type in row["events"]:
-            subscriptions[row["tenant_id"], row["live"], event_type].append(subscriber)
+        for pattern in row["events"]:
+            subscriptions[row["tenant_id"], row["live"], pattern].append(subscriber)
     return subscriptions
 
 
 def find_subscribers(subscriptions: Subscriptions, event: Event) -> list[Subscriber]:
-    """The endpoints that receive this event."""
-    candidates = subscriptions.get((event.tenant_id, event.live, event.type), ())
-    return [candidate for candidate in candidates if is_since_creation(candidate, event)]
+    """The endpoints that receive this event, each once; see event_is_wanted in 0005_webhook.sql."""
+    found, *by_wildcard = (
+        subscriptions.get((event.tenant_id, event.live, pattern), [])
+        for pattern in list_patterns(event.type)
+    )
+    if any(by_wildcard):
+        merged = {each.endpoint_id: each for each in chain(*by_wildcard)}
+        merged.pop(event.lead_id, None)
+        found = list((merged | {each.endpoint_id: each for each in found}).values())
+    return [each for each in found if is_since_creation(each, event)]
 
 
 def is_since_creation(subscriber: Subscriber, event: Event) -> bool:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 import sql
 from service.database.connect import DATABASE_AWAY
+from service.database.hidden_numbers import HiddenNumbers
 from service.events.event_log import Cursor, CursorTooOldError, Window
 from service.events.wake_ups import Topic
 from service.telemetry.logging import get_logger
@@ -42,9 +43,8 @@ class Publisher:
     def __init__(self, context: WorkerContext) -> None:
         self._context = context
         settings = context.settings
-        self._sink = RedisStreams(
-            context.redis, settings.stream_max_entries, settings.stream_max_bytes
-        )
+        bounds = settings.stream_max_entries, settings.stream_max_bytes
+        self._sink = RedisStreams(context.redis, *bounds, HiddenNumbers(context.pool))
         self._state = StreamState(context.pool, self.name)
         self._maintenance = StreamMaintenance(
             context.pool, self._sink, self._state, settings.stream_group_patience_s

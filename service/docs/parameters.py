@@ -26,7 +26,8 @@ _REQUEST_HEADERS: Json = {
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
     },
     "If-Match": {
-        "description": "The response is 412 unless the lead still has one of these ETags.",
+        "description": "The response is 412 if a client has changed the lead since each of these "
+        "ETags. A new score does not count.",
         "schema": {"type": "string"},
     },
     "If-None-Match": {

@@ -37,7 +37,7 @@ MEANINGS: dict[type[Problem], str] = {
     NotFound: "There is no object with this id, or it belongs to another tenant.",
     Conflict: "The request conflicts with the current state; `existingLeadId` is the lead that has "
     "the e-mail. Or a request with the same `Idempotency-Key` is still in progress.",
-    PreconditionFailed: "`If-Match` does not name the lead's version.",
+    PreconditionFailed: "A client has changed the lead since the version that `If-Match` names.",
     PayloadTooLarge: "The body is too large.",
     UnsupportedMediaType: "The body is not declared as JSON in UTF-8.",
     Unprocessable: "Well-formed but impossible to process; `details` gives the reasons.",
@@ -83,7 +83,8 @@ HEADERS: Json = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "ETag": {
-        "description": "The lead's version, for `If-Match` and `If-None-Match`.",
+        "description": "The version of the lead, for `If-Match` and `If-None-Match`. With a new "
+        "score it is another ETag, but `If-Match` with the old one still holds.",
         "schema": {"type": "string"},
         "required": True,
     },

@@ -9,7 +9,7 @@ _URL = "Where to send events, by POST: an https URL whose host is not in a priva
 _HOOK = {
     "id": "The id, `wh_…`.",
     "url": "Where events are sent, by POST.",
-    "events": "The types of events that are sent.",
+    "events": "The types and wildcards of the events that are sent.",
     "status": "`active`: events are sent. `paused` by you, or `disabled` by the service or the "
     "receiver: events are held.",
     "createdAt": "When the webhook was created; it gets events from then on.",
@@ -24,6 +24,26 @@ _HOOK_OPTIONS = {
     "rateLimit": "The most requests per second; null: no limit.",
     "timeoutMs": "How long a request may take, in milliseconds; null: 15,000.",
 }
+_ENDPOINT = {
+    **_HOOK,
+    **_HOOK_OPTIONS,
+    "statusReason": "Why the webhook is disabled; null if it is not.",
+    "headerNames": "The names of the headers that each request has; their values are secret.",
+    "updatedAt": "When the webhook was last changed.",
+    "failures": "The number of failed attempts since the last success.",
+    "failingSince": "The first failed attempt since the last success; null if there is none.",
+    "lastSuccessAt": "The last success; null if there is none.",
+    "pausedUntil": "Nothing is sent before this time, because too many attempts failed or the "
+    "receiver sent Retry-After; null: no pause.",
+}
+_EVENTS = (
+    "The events to send: types, `lead.*` for all types of a noun, or `*` for all. A wildcard "
+    "includes types of later versions, but no events about the webhook itself"
+)
+_HEADERS = (
+    "Headers that each request has, by name. Those that Leadlog sets, such as `webhook-id`, are "
+    "refused."
+)
 _DELIVERY = {
     "id": "The id, `dlv_…`.",
     "eventId": "The id of the event, which the request has as `webhook-id`.",
@@ -57,37 +77,28 @@ _ENVELOPE = {
 }
 
 WEBHOOKS: Mapping[str, Mapping[str, str]] = {
-    "Endpoint": _HOOK
-    | _HOOK_OPTIONS
-    | {
-        "statusReason": "Why the webhook is disabled; null if it is not.",
-        "headerNames": "The names of the headers that each request has; their values are secret.",
-        "updatedAt": "When the webhook was last changed.",
-        "failures": "The number of failed attempts since the last success.",
-        "failingSince": "The first failed attempt since the last success; null if there is none.",
-        "lastSuccessAt": "The last success; null if there is none.",
-        "pausedUntil": "Nothing is sent before this time, because too many attempts failed or the "
-        "receiver sent Retry-After; null: no pause.",
-    },
+    "Endpoint": _ENDPOINT,
     "EndpointList": {"data": "The webhooks, the oldest first."},
     "NewEndpoint": {
         "url": _URL,
-        "events": "The types of events to send.",
+        "events": f"{_EVENTS}.",
+        **_HOOK_OPTIONS,
+        "status": "`active`: events are sent. `paused`: they are held until you make it active.",
+        "headers": _HEADERS,
         "secret": "The secret that signs requests: `whsec_` and 24 to 64 bytes in base64. Null or "
         "absent: one is made.",
     },
-    "CreatedEndpoint": _HOOK
+    "CreatedEndpoint": _ENDPOINT
     | {"secret": "The secret that was made; absent if the request had one. Shown only here."},
     "EndpointPatch": {
         "url": _URL,
-        "events": "The types of events to send; the list replaces the one before.",
+        "events": f"{_EVENTS}. The list replaces the one before.",
         "status": "`paused`: hold events. `active`: send them, and those held as `resume` says.",
         "resume": "Which held events to send when the webhook becomes active: all (`replay`), none "
         "(`skip`), or those from an ISO 8601 time in the past on. Only with `status` `active`, on "
         "a webhook that is paused or disabled. Default: `replay`.",
         **_HOOK_OPTIONS,
-        "headers": "Headers that each request has, by name; the object replaces the one before, "
-        "null removes all. Those that Leadlog sets, such as `webhook-id`, are refused.",
+        "headers": f"{_HEADERS} The object replaces the one before; null removes all.",
     },
     "RotatedSecret": {
         "secret": "The new secret. Only this response shows it.",
@@ -112,6 +123,10 @@ WEBHOOKS: Mapping[str, Mapping[str, str]] = {
         "totalMs": "The time that the whole attempt took.",
         "response": "The first 16 KiB of the body of the response; null if there was no response.",
         "truncated": "Whether `response` is not the whole body.",
+    },
+    "WebhookTest": {
+        "type": "The type of the test event, subscribed or not. Default: the first that the "
+        "webhook wants."
     },
     "DeliveryStarted": {"deliveryId": "The id of the delivery, `dlv_…`."},
     "Replay": {

@@ -24,6 +24,7 @@ from asyncpg import Record
 
 import sql
 from service.database.connect import Connection
+from service.database.hidden_numbers import NumberCipher
 from service.pagination.cursor import POSITION, CursorCodec
 
 API_VERSION = "2026-01-15"
@@ -62,13 +63,14 @@ class Cursor(msgspec.Struct, frozen=True):
     event_id: int = 0
 
 
-def encode_feed_cursor(generation: int, cursor: Cursor, cut_at: int) -> str:
-    """Encode a cursor for clients of the feed.
+def encode_feed_cursor(generation: int, cursor: Cursor, cut_at: int, cipher: NumberCipher) -> str:
+    """Encode a cursor for clients of the feed, sealed: ticks and events count those of all tenants.
 
     `generation` is that of the cursor's tick, and `cut_at` the time of the tick in Unix
     microseconds. For a cursor inside a window, both are those of the tick that closes the window.
     """
-    return FEED_CURSORS.encode(FEED, generation, cursor.tick, cursor.event_id, cut_at)
+    values = generation, cursor.tick, cursor.event_id, cut_at
+    return FEED_CURSORS.encode(FEED, *values, cipher=cipher)
 
 
 class Window(msgspec.Struct, frozen=True):

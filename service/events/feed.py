@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, get_args
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -10,6 +10,7 @@ from msgspec import Meta
 import sql
 from service.access.authentication import Principal
 from service.database.connect import Pool
+from service.database.hidden_numbers import NumberCipher
 from service.errors import Fault, InvalidRequest
 from service.events.event_log import (
     FEED,
@@ -19,7 +20,7 @@ from service.events.event_log import (
     encode_feed_cursor,
     to_event,
 )
-from service.events.event_types import EventType
+from service.events.event_types import PATTERNS, expand_patterns
 from service.validation.field_types import ApiStruct, Check
 
 SCAN_S = 0.25
@@ -29,16 +30,15 @@ MAX_PAGE_BYTES = 1024 * 1024
 """A page ends with the event that reaches this size of `data`."""
 LATEST = "latest"
 MAX_WAIT_S = 30
-TYPES = get_args(EventType)
 _AFTER = "`nextCursor` of the previous page, or `latest`. Default: start at the oldest event kept."
 _LIMIT = "Events on a page; fewer are possible: a page ends after about 1 MiB."
 
 
 def check_types(text: str) -> Iterator[Fault]:
-    """Check that the text is a comma-separated list of event types."""
-    unknown = [part for part in text.split(",") if part not in TYPES]
+    """Check that the text is a comma-separated list of event types and wildcards."""
+    unknown = [part for part in text.split(",") if part not in PATTERNS]
     if unknown:
-        message = f"types must be a comma-separated list of {', '.join(TYPES)}."
+        message = f"types must be a comma-separated list of {', '.join(PATTERNS)}."
         yield Fault("types", "invalid_value", message)
 
 
@@ -57,10 +57,15 @@ class EventQuery(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_
 
     checks: ClassVar[Mapping[str, Check]] = {"types": check_types}
 
-    after: Annotated[str, Meta(max_length=100, description=_AFTER)] | None = None
+    after: Annotated[str, Meta(max_length=200, description=_AFTER)] | None = None
     types: (
         Annotated[
-            str, Meta(max_length=500, description="Only events of these types, comma-separated.")
+            str,
+            Meta(
+                max_length=500,
+                description="Only events of these types, comma-separated; `lead.*` is every type "
+                "of that noun.",
+            ),
         ]
         | None
     ) = None
@@ -107,14 +112,14 @@ class FeedPage(msgspec.Struct, frozen=True):
     more: bool
 
 
-def encode_cursor(position: FeedPosition) -> str:
+def encode_cursor(position: FeedPosition, cipher: NumberCipher) -> str:
     """Encode a position as the opaque cursor. A cursor grants no access: the API key does."""
-    return encode_feed_cursor(position.generation, position.cursor, position.cut_at)
+    return encode_feed_cursor(position.generation, position.cursor, position.cut_at, cipher)
 
 
-def decode_cursor(text: str) -> FeedPosition:
+def decode_cursor(text: str, cipher: NumberCipher) -> FeedPosition:
     """Decode a cursor of `encode_cursor`. Raises InvalidRequest for any other text."""
-    generation, tick, event_id, cut_at = FEED_CURSORS.decode(FEED, text)
+    generation, tick, event_id, cut_at = FEED_CURSORS.decode(FEED, text, cipher=cipher)
     return FeedPosition(generation, Cursor(tick, event_id), cut_at)
 
 
@@ -123,10 +128,10 @@ def refuse_cursor(message: str, code: str) -> InvalidRequest:
     return InvalidRequest(message, details=[Fault("after", code, message)])
 
 
-async def find_position(pool: Pool, after: str | None) -> FeedPosition:
+async def find_position(pool: Pool, after: str | None, cipher: NumberCipher) -> FeedPosition:
     """Find the position that `after` means. Raises InvalidRequest."""
     if after is not None and after != LATEST:
-        return decode_cursor(after)
+        return decode_cursor(after, cipher)
     statement = sql.tick_get_newest if after == LATEST else sql.tick_get_oldest
     [row] = await pool.fetch(statement)
     return FeedPosition(row["generation"], Cursor(row["tick"]), row["cut_at"])
@@ -151,7 +156,8 @@ async def find_events(
 async def _scan(
     pool: Pool, principal: Principal, position: FeedPosition, query: EventQuery, windows: int
 ) -> FeedPage:
-    types = None if query.types is None else query.types.split(",")
+    patterns = ["*"] if query.types is None else query.types.split(",")
+    types = None if "*" in patterns else expand_patterns(patterns)
     rows = await pool.fetch(
         sql.event_read_many,
         position.cursor.tick,
@@ -195,10 +201,10 @@ async def _check_tick(pool: Pool, position: FeedPosition) -> None:
     raise refuse_cursor(RESTORED if position.dated_tick > newest["tick"] else NOT_KEPT, "expired")
 
 
-def encode_page(page: FeedPage, limit: int) -> bytes:
+def encode_page(page: FeedPage, limit: int, cipher: NumberCipher) -> bytes:
     """Encode a page as JSON; see EventPage."""
     pagination = EventPagination(
-        limit=limit, has_more=page.more, next_cursor=encode_cursor(page.after)
+        limit=limit, has_more=page.more, next_cursor=encode_cursor(page.after, cipher)
     )
     data = [msgspec.Raw(envelope) for _, envelope in page.events]
     return msgspec.json.encode({"data": data, "pagination": pagination})

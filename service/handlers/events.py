@@ -22,14 +22,14 @@ TENANT_HEADER = "Leadlog-Tenant"
 
 async def list_events(request: Request) -> Response:
     """GET: the page after the cursor; with `wait`, once there is an event or the time is up."""
-    query = request.query(EventQuery)
-    position = await find_position(request.state.pool, query.after)
+    query, cipher = request.query(EventQuery), await request.state.numbers.open()
+    position = await find_position(request.state.pool, query.after, cipher)
     if query.wait:
         found = await _wait_for_events(request, position, query)
     else:
         found = await find_events(request.state.pool, request.principal, position, query)
     headers = {TENANT_HEADER: str(request.principal.tenant_id)}
-    return reply(encode_page(found, query.limit), headers=headers)
+    return reply(encode_page(found, query.limit, cipher), headers=headers)
 
 
 async def _wait_for_events(request: Request, position: FeedPosition, query: EventQuery) -> FeedPage:

@@ -19,12 +19,13 @@ async def capture_lead(request: Request) -> Response:
 
 async def get_lead(request: Request) -> Response:
     """GET one: the lead with its conversation summary and timeline; 304 if the caller has that."""
-    lead_id, seen = request.id, request.header(b"if-none-match")
-    found = await request.state.leads.get(request.principal, lead_id, find_known_version(seen))
-    headers = {"ETag": found.etag}
-    if found.body is None or is_known(seen, found.etag):
-        return Response(None, 304, headers.items())
-    return reply(found.body, headers=headers)
+    leads, seen = request.state.leads, request.header(b"if-none-match")
+    found = await leads.get(request.principal, request.id, find_known_version(seen))
+    if is_known(seen, found.etag):
+        return Response(None, 304, {"ETag": found.etag}.items())
+    if found.body is None:  # the ETag has the lead's version, but was never sent for it
+        found = await leads.get(request.principal, request.id)
+    return reply(found.body, headers={"ETag": found.etag})
 
 
 async def update_lead(request: Request) -> Response:

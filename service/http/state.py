@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from service.access.authentication import Authenticator
 from service.database.connect import Pool
+from service.database.hidden_numbers import HiddenNumbers
 from service.events.long_poll import LongPollNotifier
 from service.events.wake_ups import Wakeups
 from service.http.deadlines import Deadlines
@@ -37,6 +38,7 @@ class State:
     """Per tenant: lists that have no pages (up to 5 MB) are read one at a time."""
     wakeups: Wakeups
     long_polls: LongPollNotifier
+    numbers: HiddenNumbers
     openapi: bytes
     docs: StaticPage
     shutdown: GracefulShutdown

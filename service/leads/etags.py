@@ -1,8 +1,12 @@
-"""ETags: a lead's version as an ETag, and the conditional requests of clients (RFC 9110, 13).
+"""ETags: the versions of a lead as an ETag, and the conditional requests of clients (RFC 9110, 13).
 
-`"7"` is version 7 with a complete timeline. `"7.6"` is version 7 whose timeline still ends at
-version 6, because the timeline is written a moment after the lead. A client with that copy gets a
-newer one as soon as the timeline is complete.
+`"3.7"` is version 7 with a complete timeline; 3 is its edit version, the last that changed a field
+which clients can write. `"3.7.6"` is the same lead with a timeline that still ends at version 6,
+because the timeline is written a moment after the lead. A client with that copy gets a newer one
+as soon as the timeline is complete.
+
+If-Match compares edit versions, so a new score never makes a client's write fail. If-None-Match
+compares the whole ETag, so a client always gets the newest score.
 """
 
 import re
@@ -11,18 +15,18 @@ from typing import TypeAlias
 from service.errors import PreconditionFailed
 
 Versions: TypeAlias = list[int] | None
-"""The versions that a write accepts; None: any."""
+"""The edit versions that a write accepts; None: any."""
 _TAG = re.compile(r'[ \t]*(?:(?:W/)?"([\x21\x23-\x7e]*)"[ \t]*)?(?:,|$)')
 """One element of a list; it may be empty (RFC 9110, 5.6.1)."""
-_ETAG = re.compile(r"(\d{1,18})(?:\.\d{1,18})?")
-_COMPLETE = re.compile(r'(?:W/)?"(\d{1,18})"')
+_ETAG = re.compile(r"(\d{1,18})\.(\d{1,18})(?:\.\d{1,18})?")
+_COMPLETE = re.compile(r'(?:W/)?"\d{1,18}\.(\d{1,18})"')
 
 
-def make_etag(version: int, timeline_version: int) -> str:
+def make_etag(edit_version: int, version: int, timeline_version: int) -> str:
     """The ETag of a version whose timeline ends at `timeline_version`."""
     if timeline_version >= version:
-        return f'"{version}"'
-    return f'"{version}.{timeline_version}"'
+        return f'"{edit_version}.{version}"'
+    return f'"{edit_version}.{version}.{timeline_version}"'
 
 
 def find_known_version(if_none_match: str | None) -> int:
@@ -44,15 +48,16 @@ def is_known(if_none_match: str | None, etag: str) -> bool:
 
 
 def parse_if_match(header: str | None) -> Versions:
-    """The versions in If-Match; [] if no ETag is of our form. Raises PreconditionFailed."""
+    """The edit versions in If-Match; [] if no ETag is of our form. Raises PreconditionFailed."""
     if header is None or header.strip() == "*":
         return None
     try:
         tags = _read_tags(header)
     except ValueError:
-        message = 'If-Match must be * or one or more ETags in double quotes, such as "7".'
+        message = 'If-Match must be * or one or more ETags in double quotes, such as "3.7".'
         raise PreconditionFailed(message) from None
-    return [int(match[1]) for match in map(_ETAG.fullmatch, tags) if match]
+    found = ((int(match[1]), int(match[2])) for match in map(_ETAG.fullmatch, tags) if match)
+    return [edit_version for edit_version, version in found if edit_version <= version]
 
 
 def _read_tags(header: str) -> list[str]:

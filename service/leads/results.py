@@ -43,11 +43,12 @@ class LeadDetailResponse(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_lead_detail_response(
-    version: int, timeline_version: int, body: str | None
+    edit_version: int, version: int, timeline_version: int, body: str | None
 ) -> LeadDetailResponse:
     if body is None:
-        return LeadDetailResponse(body=None, etag=make_etag(version, version))
-    return LeadDetailResponse(body=body.encode(), etag=make_etag(version, timeline_version))
+        return LeadDetailResponse(body=None, etag=make_etag(edit_version, version, version))
+    etag = make_etag(edit_version, version, timeline_version)
+    return LeadDetailResponse(body=body.encode(), etag=etag)
 
 
 def make_lead_response(record: asyncpg.Record) -> LeadResponse:
@@ -96,7 +97,7 @@ def lead_locked(lead_id: str) -> Unavailable:
 
 def version_changed() -> PreconditionFailed:
     return PreconditionFailed(
-        "The lead has changed since the version that If-Match names; read it again."
+        "A client has changed the lead since the version that If-Match names; read it again."
     )
 
 

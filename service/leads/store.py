@@ -110,7 +110,7 @@ class LeadStore:
         expected: Versions = None,
         key: IdempotencyKey | None = None,
     ) -> WriteResponse:
-        """Changes the fields of the patch if the lead has an expected version.
+        """Changes the fields of the patch if the lead has an expected edit version.
 
         Raises NotFound, PreconditionFailed, Conflict if the e-mail address is taken, InvalidRequest
         if customFields would become too large, or KeyReused.

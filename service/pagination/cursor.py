@@ -4,8 +4,9 @@ A cursor is the base64 of a digest of its list (filters, sort) and a JSON list o
 has a type with the bounds of the PostgreSQL type that it is bound to, so a forged cursor is refused
 by the decoder and never reaches a statement.
 
-A cursor need not be secret or signed: it is a position among rows that the caller may read anyway,
-and its values are bound as parameters.
+A cursor need not be signed: it is a position among rows that the caller may read anyway, and its
+values are bound as parameters. A cursor whose values count the work of all tenants is sealed by a
+NumberCipher.
 """
 
 import base64
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from service.database.hidden_numbers import NumberCipher
 from service.errors import Fault, InvalidRequest
 
 NextCursor = Annotated[
@@ -69,19 +71,23 @@ class CursorCodec:
         json_types = tuple(part.json_type for part in parts)
         self._decoder = msgspec.json.Decoder(tuple.__class_getitem__(json_types))
 
-    def encode(self, list_key: object, *values: Any) -> str:
-        """Encode a cursor with one value for each part.
+    def encode(self, list_key: object, *values: Any, cipher: NumberCipher | None = None) -> str:
+        """Encode a cursor with one value for each part; `cipher` seals it.
 
         `list_key` identifies the list with its filters and sort; it can be any JSON value.
         """
         written = [part.write(value) for part, value in zip(self._parts, values, strict=True)]
         raw = _digest(list_key) + msgspec.json.encode(written)
+        raw = raw if cipher is None else cipher.seal(raw)
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
-    def decode(self, list_key: object, text: str) -> tuple[Any, ...]:
+    def decode(
+        self, list_key: object, text: str, *, cipher: NumberCipher | None = None
+    ) -> tuple[Any, ...]:
         """Decode a cursor of the same list to its values. Raises InvalidRequest for other text."""
         try:
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            raw = raw if cipher is None else cipher.open(raw) or b""
             written = self._decoder.decode(raw[_DIGEST_BYTES:])
         except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
             raise self._refuse(

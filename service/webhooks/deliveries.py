@@ -9,10 +9,12 @@ from msgspec import Meta
 
 import sql
 from service.database.connect import Connection
+from service.database.hidden_numbers import NumberCipher
+from service.events.event_types import EventType
 from service.leads.rows import make_event_id
 from service.pagination.cursor import POSITION, TIME, CursorCodec, NextCursor
 from service.pagination.pages import Limit
-from service.validation.field_types import ApiStruct, Check, Moment
+from service.validation.field_types import ApiStruct, Check, Input, Moment
 from service.webhooks.sample_events import make_test_event
 
 State = Literal["pending", "delivered", "failed", "held", "superseded", "cancelled"]
@@ -20,7 +22,6 @@ ID_PREFIX = "dlv_"
 MAX_ATTEMPTS = 100
 """Attempts that one response lists: each has up to 16 KiB of a receiver's response, and a receiver
 can cause any number of attempts by Retry-After."""
-_MAX_ID = 2**63 - 1
 CURSORS = CursorCodec(TIME, POSITION)
 
 
@@ -87,6 +88,17 @@ class DeliveryPage(ApiStruct):
     pagination: DeliveryPagination
 
 
+class WebhookTest(Input):
+    """The body of POST /v1/webhooks/{id}/test: the type of the event, of any that exists.
+
+    The default is the first type to which the webhook subscribes.
+    """
+
+    may_be_absent: ClassVar[bool] = True
+
+    type: EventType | None = None
+
+
 class DeliveryStarted(ApiStruct):
     """The id of a delivery that was created or made due by this request."""
 
@@ -94,71 +106,104 @@ class DeliveryStarted(ApiStruct):
 
 
 async def list_deliveries(
-    conn: Connection, tenant_id: int, live: bool, endpoint_id: str, query: DeliveryQuery
+    conn: Connection,
+    cipher: NumberCipher,
+    tenant_id: int,
+    live: bool,
+    endpoint_id: str,
+    query: DeliveryQuery,
 ) -> DeliveryPage:
     """Read a page, newest first. Raises InvalidRequest for a malformed cursor."""
     scope = "deliveries", tenant_id, live, endpoint_id, query.state
-    at, before = CURSORS.decode(scope, query.cursor) if query.cursor else (None, None)
+    at, before = None, None
+    if query.cursor:
+        at, before = CURSORS.decode(scope, query.cursor, cipher=cipher)
     rows = await conn.fetch(
         sql.delivery_list, tenant_id, live, endpoint_id, query.state, at, before, query.limit + 1
     )
     has_more = len(rows) > query.limit
     page = rows[: query.limit]
-    cursor = CURSORS.encode(scope, page[-1]["cursor_at"], page[-1]["id"]) if has_more else None
+    cursor = None
+    if has_more:
+        cursor = CURSORS.encode(scope, page[-1]["cursor_at"], page[-1]["id"], cipher=cipher)
     return DeliveryPage(
-        data=[Delivery(**_to_fields(dict(row))) for row in page],
+        data=[
+            Delivery(**_to_fields(dict(row), _encode_id(cipher, tenant_id, live, row["id"])))
+            for row in page
+        ],
         pagination=DeliveryPagination(limit=query.limit, has_more=has_more, next_cursor=cursor),
     )
 
 
 async def get_delivery(
-    conn: Connection, tenant_id: int, live: bool, endpoint_id: str, delivery_id: int
+    conn: Connection,
+    cipher: NumberCipher,
+    tenant_id: int,
+    live: bool,
+    endpoint_id: str,
+    delivery_id: str,
 ) -> DeliveryDetail | None:
     """Read a delivery with its attempts; None if this endpoint has no such delivery."""
-    row = await conn.fetchrow(sql.delivery_get, tenant_id, live, endpoint_id, delivery_id)
+    number = _decode_id(cipher, tenant_id, live, delivery_id)
+    row = await conn.fetchrow(sql.delivery_get, tenant_id, live, endpoint_id, number)
     if row is None:
         return None
-    attempts = await conn.fetch(sql.attempt_list, tenant_id, live, delivery_id, MAX_ATTEMPTS)
+    attempts = await conn.fetch(sql.attempt_list, tenant_id, live, number, MAX_ATTEMPTS)
     return DeliveryDetail(
-        **_to_fields(dict(row)), attempt_log=[_to_attempt(dict(attempt)) for attempt in attempts]
+        **_to_fields(dict(row), delivery_id),
+        attempt_log=[_to_attempt(dict(attempt)) for attempt in attempts],
     )
 
 
 async def resend_delivery(
-    conn: Connection, tenant_id: int, live: bool, endpoint_id: str, delivery_id: int
+    conn: Connection,
+    cipher: NumberCipher,
+    tenant_id: int,
+    live: bool,
+    endpoint_id: str,
+    delivery_id: str,
 ) -> str | None:
     """Send a delivery again and return the id of the delivery that is now due.
 
     None if there is no such delivery, or if its event is no longer kept.
     """
-    due_id = await conn.fetchval(sql.delivery_resend, tenant_id, live, endpoint_id, delivery_id)
-    return None if due_id is None else f"{ID_PREFIX}{due_id}"
+    number = _decode_id(cipher, tenant_id, live, delivery_id)
+    due = await conn.fetchval(sql.delivery_resend, tenant_id, live, endpoint_id, number)
+    return None if due is None else _encode_id(cipher, tenant_id, live, due)
 
 
 async def send_test(
-    conn: Connection, tenant_id: int, live: bool, endpoint_id: str, event_type: str
+    conn: Connection,
+    cipher: NumberCipher,
+    tenant_id: int,
+    live: bool,
+    endpoint_id: str,
+    event_type: str,
 ) -> str:
     """Create a delivery of a test event and return its id."""
     event_id = make_event_id()
     body = make_test_event(event_id, event_type, endpoint_id, datetime.now(UTC))
-    delivery_id = await conn.fetchval(
+    number = await conn.fetchval(
         sql.delivery_insert_test, tenant_id, live, endpoint_id, event_id, event_type, body
     )
-    return f"{ID_PREFIX}{delivery_id}"
+    return _encode_id(cipher, tenant_id, live, number)
 
 
-def parse_delivery_id(text: str) -> int | None:
-    """Parse `dlv_…`; None if the text has another form."""
+def _encode_id(cipher: NumberCipher, tenant_id: int, live: bool, number: int) -> str:
+    return f"{ID_PREFIX}{cipher.hide(tenant_id, live, number)}"
+
+
+def _decode_id(cipher: NumberCipher, tenant_id: int, live: bool, text: str) -> int | None:
+    """The number of a delivery; None if the text is not an id of this tenant and mode."""
     digits = text.removeprefix(ID_PREFIX)
-    if digits == text or not digits.isascii() or not digits.isdecimal() or len(digits) > 19:  # noqa: PLR2004
-        return None
-    return int(digits) if int(digits) <= _MAX_ID else None
+    return None if digits == text else cipher.find(tenant_id, live, digits)
 
 
-def _to_fields(row: dict[str, Any]) -> dict[str, Any]:
-    row.pop("cursor_at", None)
-    row["next_attempt_at"] = row.pop("due_at")
-    return row | {"id": f"{ID_PREFIX}{row['id']}"}
+def _to_fields(row: Mapping[str, Any], delivery_id: str) -> dict[str, Any]:
+    fields = {**row, "id": delivery_id}
+    fields.pop("cursor_at", None)
+    fields["next_attempt_at"] = fields.pop("due_at")
+    return fields
 
 
 def _to_attempt(row: dict[str, Any]) -> DeliveryAttempt:

@@ -11,12 +11,21 @@ import sql
 from service.database.connect import Connection
 from service.encryption import Encryptor
 from service.errors import Fault, NotFound, Unprocessable
-from service.events.event_types import EventType
 from service.ids import make_id
-from service.validation.field_types import ApiStruct, Check, Input, Moment
+from service.validation.field_types import ApiStruct, Check, Moment
+from service.webhooks.endpoint_settings import (
+    EndpointSettings,
+    EventPatterns,
+    Headers,
+    Payload,
+    Retry,
+    Url,
+    WantedStatus,
+    encode_settings,
+    make_url_fault,
+)
 from service.webhooks.secrets import decode_secret, make_secret, make_secret_owner
 from service.webhooks.url_policy import (
-    MAX_URL_LENGTH,
     BlockedAddressError,
     TargetError,
     check_url,
@@ -24,22 +33,10 @@ from service.webhooks.url_policy import (
 )
 
 Status = Literal["active", "paused", "disabled"]
-Url = Annotated[
-    str, Meta(min_length=1, max_length=MAX_URL_LENGTH, extra_json_schema={"format": "uri"})
-]
-EventTypes = Annotated[list[EventType], Meta(min_length=1, max_length=100)]
 
 MAX_ENDPOINTS = 1000
 """Endpoints of one tenant and mode: each event becomes a delivery of each of them."""
 RESOLVE_TIMEOUT_S = 2.0
-
-
-def check_url_form(url: str) -> Iterator[Fault]:
-    """Check a URL as far as possible without the settings and the network."""
-    try:
-        check_url(url, private=True)
-    except TargetError as error:
-        yield make_url_fault(error)
 
 
 def check_secret(secret: str) -> Iterator[Fault]:
@@ -50,26 +47,19 @@ def check_secret(secret: str) -> Iterator[Fault]:
         yield Fault("secret", "invalid_secret", f"secret {error}")
 
 
-class NewEndpoint(Input):
-    """The body of POST /v1/webhooks."""
+class NewEndpoint(EndpointSettings):
+    """The body of POST /v1/webhooks: the settings of PATCH, with defaults, and a secret."""
 
-    checks: ClassVar[Mapping[str, Check]] = {"url": check_url_form, "secret": check_secret}
-    read_only: ClassVar[frozenset[str]] = frozenset({"id", "status", "createdAt"})
+    checks: ClassVar[Mapping[str, Check]] = {**EndpointSettings.checks, "secret": check_secret}
 
     url: Url
-    events: EventTypes
+    events: EventPatterns
+    status: WantedStatus = "active"
+    payload: Payload = "full"
+    headers: Headers | None = None
+    coalesce: bool = False
+    retry: Retry = "standard"
     secret: Annotated[str, Meta(max_length=200)] | None = None
-
-
-class CreatedEndpoint(ApiStruct):
-    """The response to POST /v1/webhooks, the only one that shows a generated secret."""
-
-    id: str
-    url: str
-    events: list[str]
-    status: Status
-    created_at: Moment
-    secret: str | UnsetType = UNSET
 
 
 class Endpoint(ApiStruct):
@@ -85,8 +75,8 @@ class Endpoint(ApiStruct):
     created_at: Moment
     status_reason: str | None
     description: str | None
-    payload: Literal["full", "thin"]
-    retry: Literal["fast", "standard", "long"]
+    payload: Payload
+    retry: Retry
     coalesce: bool
     rate_limit: int | None
     timeout_ms: int | None
@@ -98,16 +88,16 @@ class Endpoint(ApiStruct):
     paused_until: Moment | None
 
 
+class CreatedEndpoint(Endpoint):
+    """The response to POST /v1/webhooks, the only one that shows a generated secret."""
+
+    secret: str | UnsetType = UNSET
+
+
 class EndpointList(ApiStruct):
     """All webhooks of the tenant and mode, on one page: at most 1,000."""
 
     data: list[Endpoint]
-
-
-def make_url_fault(error: TargetError) -> Fault:
-    """Convert a TargetError to a fault of the field `url`."""
-    blocked = isinstance(error, BlockedAddressError)
-    return Fault("url", "blocked_address" if blocked else "invalid_url", f"url {error}.")
 
 
 async def check_target(url: str, *, private: bool) -> None:
@@ -149,23 +139,16 @@ async def create_endpoint(
     Raises Unprocessable if the tenant has MAX_ENDPOINTS already.
     """
     endpoint_id = make_id("wh")
-    secret = new.secret or make_secret()
-    sealed = encryptor.seal(decode_secret(secret), make_secret_owner(tenant_id, endpoint_id))
-    events = list(dict.fromkeys(new.events))
+    secret, owner = new.secret or make_secret(), make_secret_owner(tenant_id, endpoint_id)
+    sealed = encryptor.seal(decode_secret(secret), owner)
     await conn.execute(sql.fanout_gate_close, tenant_id)
     if await conn.fetchval(sql.endpoint_count, tenant_id, live) >= MAX_ENDPOINTS:
         raise Unprocessable(f"There are {MAX_ENDPOINTS} webhooks already, which is the limit.")
-    created_at = await conn.fetchval(
-        sql.endpoint_insert, tenant_id, live, endpoint_id, new.url, events, sealed
-    )
-    return CreatedEndpoint(
-        id=endpoint_id,
-        url=new.url,
-        events=list(events),
-        status="active",
-        created_at=created_at,
-        secret=UNSET if new.secret else secret,
-    )
+    settings = encode_settings(new, encryptor, owner)
+    await conn.execute(sql.endpoint_insert, tenant_id, live, endpoint_id, settings, sealed)
+    made = await get_endpoint(conn, tenant_id, live, endpoint_id)
+    shown = UNSET if new.secret else secret
+    return CreatedEndpoint(**msgspec.structs.asdict(made), secret=shown)
 
 
 async def list_endpoints(conn: Connection, tenant_id: int, live: bool) -> str:

@@ -44,6 +44,15 @@ CREATE TABLE api_key (
 
 CREATE INDEX api_key_by_tenant ON api_key (tenant_id, created_at, id);
 
+-- One row: the key that hides numbers in ids and cursors; see service/database/hidden_numbers.py.
+CREATE TABLE number_key (
+    only_row  boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    key       bytea NOT NULL CHECK (octet_length(key) = 32)
+);
+
+INSERT INTO number_key (key)
+VALUES (sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())));
+
 -- The three plans of the reference product, and one without limits.
 INSERT INTO plan (name, per_minute, per_day, concurrent) VALUES
     ('starter', 60, 10000, 5), ('pro', 300, 100000, 25), ('enterprise', 1500, NULL, 100),

@@ -29,6 +29,8 @@ END $$;
 CREATE TABLE lead (
     tenant_id             bigint NOT NULL,
     version               bigint NOT NULL DEFAULT 1,  -- the number of the lead's events so far
+    -- The version that last changed a field which clients can write; a new score leaves it.
+    edit_version          bigint NOT NULL DEFAULT 1,
     first_seen_at         timestamptz NOT NULL,
     last_active_at        timestamptz NOT NULL,
     created_at            timestamptz NOT NULL,
@@ -97,6 +99,10 @@ RETURN row_to_json(ROW(
     l.id, l.email, l.name, l.company, l.title, l.phone, l.status, l.score, l.source, l.tags,
     l.custom_fields, iso_ms(l.first_seen_at), iso_ms(l.last_active_at),
     iso_ms(l.created_at), iso_ms(l.updated_at))::lead_on_wire);
+
+-- The ETag of a response to a write, which has no timeline; see service/leads/etags.py.
+CREATE FUNCTION lead_write_etag(l lead) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN '"' || l.edit_version || '.' || l.version || '.0"';
 
 -- The `data` of an event about a lead, without and with the changes.
 CREATE TYPE lead_event AS ("lead" json, "version" bigint, "actor" text);

@@ -7,7 +7,7 @@ CREATE TABLE endpoint (
     live           boolean NOT NULL,
     id             text COLLATE "C" NOT NULL UNIQUE,
     url            text NOT NULL CHECK (char_length(url) <= 2048),
-    events         text[] NOT NULL CHECK (cardinality(events) > 0),
+    events         text[] NOT NULL CHECK (cardinality(events) > 0),  -- see event_is_wanted
     description    text CHECK (char_length(description) <= 500),
     status         text COLLATE "C" NOT NULL DEFAULT 'active'
         CHECK (status IN ('active', 'paused', 'disabled')),
@@ -253,6 +253,14 @@ CREATE FUNCTION event_is_since(
     at timestamptz, id bigint, since timestamptz, since_id bigint
 ) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN id > since_id OR at BETWEEN since AND since + interval '1 minute';
+
+-- True if an endpoint subscribes to an event: by its type, or by a wildcard such as `lead.*` or `*`. A
+-- wildcard leaves out the events about the endpoint itself; see workers/fanout.py.
+CREATE FUNCTION event_is_wanted(
+    type text, lead_id text, events text[], endpoint_id text
+) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN type = ANY (events)
+    OR lead_id <> endpoint_id AND events && ARRAY['*', split_part(type, '.', 1) || '.*'];
 
 -- The first statement of a fan-out, in one round trip. A separate query reads the endpoints, so that it
 -- sees their state after the gate has been taken.

@@ -34,7 +34,7 @@ def forge(rng: random.Random, cursor: str) -> str:
     """A forged cursor, most often with the right digest before wrong values."""
     raw = unpack(cursor)
     digest, rest = raw[:8], raw[8:]
-    return rng.choice(WAYS)(rng, digest, rest)
+    return rng.choice(WAYS if rest.startswith(b"[") else WAYS_OF_SEALED)(rng, digest, rest)
 
 
 def _replace_parts(rng: random.Random, digest: bytes, rest: bytes) -> str:
@@ -85,3 +85,4 @@ WAYS: list[Callable[[random.Random, bytes, bytes], str]] = [
     _replace_parts, _replace_parts, _replace_parts, _replace_by_literal, _shift_a_number,
     _change_length, _damage, _replace_whole, _no_base64,
 ]  # fmt: skip
+WAYS_OF_SEALED = [_damage, _replace_whole, _no_base64]

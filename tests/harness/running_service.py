@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from service.database.connect import Pool
+from service.database.hidden_numbers import HiddenNumbers
 from service.settings import Settings
 from tests.harness.api_client import Api, serve_api
 from tests.harness.factories import make_tenant
@@ -72,6 +73,11 @@ class RunningService:
 
         found: list[Any] = await wait_until(look)
         return found
+
+    async def show_delivery_id(self, number: int) -> str:
+        """The id of a delivery in the API."""
+        cipher = await HiddenNumbers(self.pool).open()
+        return f"dlv_{cipher.hide(self.api.tenant.id, True, number)}"
 
     async def make_due_now(self, endpoint_id: str) -> None:
         """Makes all waiting deliveries of an endpoint due."""

@@ -15,6 +15,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, ResponseError
 
+from service.database.hidden_numbers import HiddenNumbers, NumberCipher
 from service.events.event_log import Event, encode_envelope, encode_feed_cursor
 from service.events.payload import make_thin
 from workers.streams.positions import (
@@ -92,8 +93,11 @@ class Sink(Protocol):
 class RedisStreams:
     """The sink in Redis, with the operations for its maintenance."""
 
-    def __init__(self, redis: Redis, max_entries: int, max_bytes: int) -> None:
+    def __init__(
+        self, redis: Redis, max_entries: int, max_bytes: int, numbers: HiddenNumbers
+    ) -> None:
         self._redis = redis
+        self._numbers = numbers
         self._max_entries, self._max_bytes = max_entries, max_bytes
 
     def calculate_fill(self, inspection: StreamInspection) -> float:
@@ -103,8 +107,9 @@ class RedisStreams:
     async def append(self, batches: Sequence[Batch]) -> list[Outcome]:
         """Appends the batches, one script call each. See Sink."""
         calls = []
+        cipher = await self._numbers.open()
         for batch in batches:
-            entries = [_list_fields(batch.stream, entry) for entry in batch.entries]
+            entries = [_list_fields(batch.stream, entry, cipher) for entry in batch.entries]
             bounds = (self._max_entries, self._max_bytes, msgspec.msgpack.encode(entries))
             calls.append((make_key(batch.stream), str(batch.expected), *bounds))
         return [
@@ -180,7 +185,7 @@ def make_key(stream: StreamName) -> str:
     return f"leadlog:events:{{g{stream.generation}s{stream.shard}}}"
 
 
-def _list_fields(stream: StreamName, entry: Entry) -> tuple[Any, ...]:
+def _list_fields(stream: StreamName, entry: Entry, cipher: NumberCipher) -> tuple[Any, ...]:
     """The fields that append.lua expects. Only ids are numbers: numbers in Lua are floats.
 
     A large event is thin and has the feed's cursor before the event: `GET /v1/events?after=`
@@ -190,7 +195,7 @@ def _list_fields(stream: StreamName, entry: Entry) -> tuple[Any, ...]:
     if len(envelope) > LARGE_EVENT_BYTES:
         envelope = make_thin(envelope)
         cursor = to_cursor(step_before(entry.id))
-        after = [encode_feed_cursor(stream.generation, cursor, entry.cut_at)]
+        after = [encode_feed_cursor(stream.generation, cursor, entry.cut_at, cipher)]
     mode = "live" if event.live else "test"
     lead = (str(event.tenant_id), mode, event.lead_id, str(event.version))
     described = (event.type, event.event_id, envelope.decode())

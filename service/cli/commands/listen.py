@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,7 +19,9 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")]
 Events = Annotated[
     list[str] | None,
-    typer.Option("--event", help="Event type to receive; repeatable.  (default: all)"),
+    typer.Option(
+        "--event", help="Event type, or wildcard such as 'lead.*'; repeatable.  (default: all)"
+    ),
 ]
 Secret = Annotated[
     str | None,
@@ -75,7 +77,6 @@ def listen(
         from service.cli.listen.listening import Listener
         from service.cli.listen.printing import make_terminal_printer, print_json
         from service.cli.listen.session import ListenOptions
-        from service.events.event_types import EventType
 
     settings = load_settings(os.environ)
     needs_api = secret is None or webhook is not None
@@ -83,7 +84,7 @@ def listen(
         address=(host, port),
         api_url=url or find_own_url(settings),
         api_key=(key or read_admin_key(settings)) if needs_api else None,
-        events=event or list(get_args(EventType)),
+        events=event or ["*"],
         secret=secret,
         forward=forward,
         since=replay_since,

@@ -40,6 +40,7 @@ MALFORMED: Mapping[str, Call] = {
     "rotate_api_key": Call(body={"graceSeconds": -1}),
     "create_webhook": Call(body={"url": "https://crm.nordvik.example.com/hooks/leads"}),
     "update_webhook": Call(body={"rateLimit": 0}),
+    "test_webhook": Call(body={"type": "lead.lost"}),
     "list_webhook_deliveries": Call(query={"state": "lost"}),
     "start_webhook_replay": Call(body={"since": "yesterday"}),
 }

@@ -17,22 +17,26 @@ _NEW = {
     "events": ["lead.created", "lead.qualified"],
 }
 _PATCH = {"description": "CRM of the Oslo office", "rateLimit": 20, "retry": "long"}
-_CREATED = {"id": WEBHOOK_ID, **_NEW, "status": "active", "createdAt": _CREATED_AT}
-_CHANGED: dict[str, Any] = _CREATED | {
+_CREATED: dict[str, Any] = {
+    "id": WEBHOOK_ID,
+    **_NEW,
+    "status": "active",
+    "createdAt": _CREATED_AT,
     "statusReason": None,
-    "description": "CRM of the Oslo office",
+    "description": None,
     "payload": "full",
-    "retry": "long",
+    "retry": "standard",
     "coalesce": False,
-    "rateLimit": 20,
+    "rateLimit": None,
     "timeoutMs": None,
     "headerNames": [],
-    "updatedAt": _CHANGED_AT,
+    "updatedAt": _CREATED_AT,
     "failures": 0,
     "failingSince": None,
     "lastSuccessAt": None,
     "pausedUntil": None,
 }
+_CHANGED = _CREATED | _PATCH | {"updatedAt": _CHANGED_AT}
 _REPLAY: dict[str, Any] = {
     "id": REPLAY_ID,
     "state": "running",
@@ -61,7 +65,7 @@ _QUALIFIED: dict[str, Any] = {
     "finishedAt": "2026-10-14T13:05:49.020Z",
 }
 _DELIVERED = _QUALIFIED | {
-    "id": "dlv_80942",
+    "id": "dlv_92e0b7465fd3c81a0b9e7d24c6a5f138",
     "eventId": "evt_01K8Z7M2T5W7Y9B1D3F5H7K9N1",
     "type": "lead.created",
     "createdAt": "2026-09-03T07:20:11.431Z",
@@ -92,7 +96,11 @@ CALLS: Mapping[str, Call] = {
         ids=_HOOK,
         reply={"secret": "whsec_…", "previousExpiresAt": "2026-10-15T14:00:00.000Z"},
     ),
-    "test_webhook": Call(ids=_HOOK, reply={"deliveryId": "dlv_81401"}),
+    "test_webhook": Call(
+        ids=_HOOK,
+        body={"type": "lead.qualified"},
+        reply={"deliveryId": "dlv_4be1d0c3a7f95e8260b3d4f1c9a87e25"},
+    ),
     "list_webhook_deliveries": Call(
         ids=_HOOK,
         reply={
@@ -101,7 +109,9 @@ CALLS: Mapping[str, Call] = {
         },
     ),
     "get_webhook_delivery": Call(ids=_DELIVERY, reply=_QUALIFIED | {"attemptLog": [_ATTEMPT]}),
-    "resend_webhook_delivery": Call(ids=_DELIVERY, reply={"deliveryId": "dlv_81402"}),
+    "resend_webhook_delivery": Call(
+        ids=_DELIVERY, reply={"deliveryId": "dlv_c07f2e96b15da843e0d97b6c315f8a42"}
+    ),
     "start_webhook_replay": Call(
         ids=_HOOK,
         body={"since": "2026-09-03T00:00:00Z", "onlyUndelivered": True},

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-_ID = re.compile(r"(lead|key|wh|dlv|rpl|evt)_[0-9A-Z]+")
+_ID = re.compile(r"(lead|key|wh|dlv|rpl|evt)_[0-9A-Za-z]+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 _SECRETS = {"key", "last4", "secret", "nextCursor"}
 

@@ -22,6 +22,7 @@ from service.cli.dev.data_folder import prepare_folder
 from service.cli.dev.server_programs import find_postgres_programs
 from service.cli.dev.servers import Postgres, Valkey
 from service.database.connect import create_pool
+from service.database.hidden_numbers import HiddenNumbers
 from service.errors import InvalidRequest
 from service.events.event_log import SHARDS
 from service.events.feed import EventQuery, encode_cursor, find_events, find_position
@@ -58,12 +59,13 @@ class LogClient:
         for name in names:
             await self._harness.capture(f'{{"email": "{name}@acme.com"}}')
             await self._harness.drain()
-        return encode_cursor(await find_position(self._harness.pool, "latest"))
+        cipher = await HiddenNumbers(self._harness.pool).open()
+        return encode_cursor(await find_position(self._harness.pool, "latest", cipher), cipher)
 
     async def read(self, after: str) -> list[str]:
         """Return the names of the leads with events after a cursor."""
         pool, principal = self._harness.pool, self._harness.principal
-        position = await find_position(pool, after)
+        position = await find_position(pool, after, await HiddenNumbers(pool).open())
         texts: list[bytes] = []
         while True:
             page = await find_events(pool, principal, position, EventQuery(limit=500))

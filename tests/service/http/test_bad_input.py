@@ -5,9 +5,11 @@ import re
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from service.app import API
 from service.database.connect import Pool
+from service.http.operations import Operation
 from tests.harness.api_client import Api, ApiResponse
 from tests.harness.factories import Tenant, make_lead
 
@@ -245,3 +247,10 @@ async def test_an_unknown_query_parameter_is_400(
     answer = await api.get(path.format(id=lead_id), **query)
     assert_refused(answer, 400, "invalid_request")
     assert answer.error["details"][0]["code"] == "unknown_field"
+
+
+@pytest.mark.parametrize("operation", API, ids=lambda each: each.route)
+def test_a_body_may_be_absent_exactly_if_all_its_fields_have_defaults(operation: Operation) -> None:
+    if operation.method == "POST" and operation.body is not None:
+        is_optional = not any(field.required for field in structs.fields(operation.body))
+        assert operation.body.may_be_absent == is_optional

@@ -28,14 +28,14 @@ async def test_a_generated_secret_is_shown_only_once(api: Api) -> None:
     response = await api.post("/v1/webhooks", {"url": URL, "events": ["lead.created"]})
     assert response.status == 201
     made = response.json
-    assert list(made) == ["id", "url", "events", "status", "createdAt", "secret"]
+    assert list(made)[:5] == ["id", "url", "events", "status", "createdAt"]
     assert re.fullmatch(r"wh_[0-9A-Z]{26}", made["id"])
     assert (made["url"], made["events"], made["status"]) == (URL, ["lead.created"], "active")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", made["createdAt"])
     assert len(decode_secret(made["secret"])) == 32
     assert response.headers["location"] == f"/v1/webhooks/{made['id']}"
     one = await api.get(response.headers["location"])
-    assert "secret" not in one.json
+    assert made == one.json | {"secret": made["secret"]}
     assert made["secret"] not in (await api.get("/v1/webhooks")).body.decode()
 
 
@@ -44,7 +44,7 @@ async def test_a_given_secret_is_not_returned_and_not_stored_in_plain_text(
 ) -> None:
     body = {"url": URL, "events": ["lead.created", "lead.deleted"], "secret": SECRET}
     response = await api.post("/v1/webhooks", body)
-    assert list(response.json) == ["id", "url", "events", "status", "createdAt"]
+    assert "secret" not in response.json
     sealed = await pool.fetchval(
         "SELECT sealed FROM endpoint_secret WHERE endpoint_id = $1", response.json["id"]
     )
@@ -141,7 +141,7 @@ async def test_only_admin_keys_may_use_webhooks(api: Api, scope: Any) -> None:
         ({"secret": "whsec_" + "A" * 88}, 422, "secret", "invalid_secret"),
         ({"secret": "whsec_ÄÖÜ"}, 422, "secret", "invalid_secret"),
         ({"secret": 5}, 400, "secret", "invalid_type"),
-        ({"status": "active"}, 400, "status", "read_only"),
+        ({"createdAt": "2026-01-01T00:00:00Z"}, 400, "createdAt", "read_only"),
         ({"colour": "red"}, 400, "colour", "unknown_field"),
     ],
 )

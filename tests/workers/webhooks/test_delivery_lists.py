@@ -92,11 +92,15 @@ async def test_a_delivery_shows_its_newest_hundred_attempts(
     endpoint_id = await running.add_webhook("http://127.0.0.1:9/")
     await pool.execute(FINISHED, endpoint_id, "failed")
     (item, *_) = await list_by(running, endpoint_id)
+    number = await pool.fetchval(
+        "SELECT max(id) FROM delivery_final WHERE endpoint_id = $1", endpoint_id
+    )
+    assert item["id"] == await running.show_delivery_id(number)
     await pool.execute(
         "INSERT INTO attempt (tenant_id, live, endpoint_id, delivery_id, number, at, total_ms, "
         "truncated) SELECT tenant_id, live, id, $2, n, now(), 1, false "
         "FROM endpoint, generate_series(1, 150) AS n WHERE id = $1",
-        endpoint_id, int(item["id"].removeprefix("dlv_")),
+        endpoint_id, number,
     )  # fmt: skip
     found = (await running.api.get(f"/v1/webhooks/{endpoint_id}/deliveries/{item['id']}")).json
     assert found["attempts"] == 150

@@ -21,11 +21,13 @@ async def test_no_route_shows_or_changes_a_webhook_of_another_tenant(
         async with pool.acquire() as conn:
             stranger = running.api.of(await make_tenant(conn))
         base = f"/v1/webhooks/{endpoint_id}"
+        delivery_id = await running.show_delivery_id(final["id"])
+        assert (await running.api.get(f"{base}/deliveries/{delivery_id}")).status == 200
         calls = [
             ("GET", "", None), ("PATCH", "", {"status": "paused"}), ("DELETE", "", None),
             ("POST", "/rotate-secret", {}), ("POST", "/test", {}), ("GET", "/deliveries", None),
-            ("GET", f"/deliveries/dlv_{final['id']}", None),
-            ("POST", f"/deliveries/dlv_{final['id']}/resend", {}),
+            ("GET", f"/deliveries/{delivery_id}", None),
+            ("POST", f"/deliveries/{delivery_id}/resend", {}),
             ("POST", "/replay", {"since": "2026-01-01"}), ("GET", "/replays", None),
             ("GET", "/replays/rpl_1", None), ("DELETE", "/replays/rpl_1", None),
         ]  # fmt: skip

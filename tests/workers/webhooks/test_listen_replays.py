@@ -67,7 +67,8 @@ async def test_a_replay_of_a_webhook_shows_progress_and_a_delivery_is_resent_by_
     await running.wait_finished(endpoint_id, 6)
     await stop(again)
 
-    once, _ = await start(*options, *service, "--replay", f"dlv_{finals[0]['id']}")
+    first_id = await running.show_delivery_id(finals[0]["id"])
+    once, _ = await start(*options, *service, "--replay", first_id)
     await read_said(once, "is sent again")
     assert (await read_heard(once))["event"]["id"] == finals[0]["event_id"]
     await running.wait_finished(endpoint_id, 7)

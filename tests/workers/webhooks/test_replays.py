@@ -27,13 +27,14 @@ async def test_resend_copies_a_finished_delivery_and_makes_a_waiting_one_due(
             return rows and rows[0]["yields"] and rows[0]["leased_until"] is None and rows
 
         (waiting,) = await wait_until(look)
-        path = f"/v1/webhooks/{endpoint_id}/deliveries/dlv_{waiting['id']}"
+        waiting_id = await running.show_delivery_id(waiting["id"])
+        path = f"/v1/webhooks/{endpoint_id}/deliveries/{waiting_id}"
         hurried = await running.api.post(f"{path}/resend", {})
-        assert (hurried.status, hurried.json["deliveryId"]) == (202, f"dlv_{waiting['id']}")
+        assert (hurried.status, hurried.json["deliveryId"]) == (202, waiting_id)
         await running.wait_finished(endpoint_id, 1)
         again = await running.api.post(f"{path}/resend", {})
         assert again.status == 202
-        assert again.json["deliveryId"] != f"dlv_{waiting['id']}"
+        assert again.json["deliveryId"] != waiting_id
         finals = await running.wait_finished(endpoint_id, 2)
         assert [final["cause"] for final in finals] == ["event", "resend"]
         assert len({received.id for received in receiver.received}) == 1
