@@ -93,8 +93,11 @@ FROM (
     ) AS s
     WHERE CASE $5::integer
         WHEN 0 THEN s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-        WHEN 1 THEN s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+            OR s.text LIKE (SELECT (parsed).whole_phone FROM question)
+        WHEN 1 THEN (s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+                OR s.text LIKE (SELECT (parsed).prefix_phone FROM question))
             AND NOT s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
+            AND NOT s.text LIKE (SELECT (parsed).whole_phone FROM question)
         ELSE s.text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
             AND NOT s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[]) END
     ORDER BY r.score DESC, r.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
@@ -115,11 +118,14 @@ WITH question AS MATERIALIZED (
 )
 SELECT count(*) AS sampled,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])) AS whole_words,
+        AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
+            OR text LIKE (SELECT (parsed).whole_phone FROM question))) AS whole_words,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])) AS prefixes,
+        AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+            OR text LIKE (SELECT (parsed).prefix_phone FROM question))) AS prefixes,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])) AS substrings
+        AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
+            OR text LIKE (SELECT (parsed).prefix_phone FROM question))) AS substrings
 FROM (
     SELECT s.text, ($4::smallint[] IS NULL OR s.status_source = ANY ($4)) AS has_status_source
     FROM lead_search s TABLESAMPLE SYSTEM (least(100, 100.0 * $5::integer / $6::bigint, (
@@ -141,11 +147,14 @@ WITH question AS MATERIALIZED (
 )
 SELECT count(*) AS sampled,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])) AS whole_words,
+        AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
+            OR text LIKE (SELECT (parsed).whole_phone FROM question))) AS whole_words,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])) AS prefixes,
+        AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+            OR text LIKE (SELECT (parsed).prefix_phone FROM question))) AS prefixes,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])) AS substrings
+        AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
+            OR text LIKE (SELECT (parsed).prefix_phone FROM question))) AS substrings
 FROM (
     SELECT r.text, ($4::smallint[] IS NULL OR r.status_source = ANY ($4)) AS has_status_source
     FROM start CROSS JOIN LATERAL (

@@ -81,7 +81,10 @@ CREATE TYPE search_question AS (
 	unspaced text[],
 	whole_patterns text[],
 	prefix_patterns text[],
-	substring_patterns text[]
+	substring_patterns text[],
+	phone text,
+	whole_phone text,
+	prefix_phone text
 );
 
 CREATE TYPE timeline_on_wire AS (
@@ -386,6 +389,7 @@ CREATE TABLE lead (
     company text,
     title text,
     phone text,
+    phone_e164 text,
     status text NOT NULL COLLATE pg_catalog."C",
     source text NOT NULL COLLATE pg_catalog."C",
     tags text[] DEFAULT '{}'::text[] NOT NULL,
@@ -400,6 +404,7 @@ CREATE TABLE lead (
     CONSTRAINT lead_email_check CHECK ((char_length(email) <= 254)),
     CONSTRAINT lead_name_check CHECK ((char_length(name) <= 200)),
     CONSTRAINT lead_phone_check CHECK ((char_length(phone) <= 50)),
+    CONSTRAINT lead_phone_e164_check CHECK ((phone_e164 ~ '^\+[1-9][0-9]{1,14}$'::text)),
     CONSTRAINT lead_score_check CHECK (((score >= 0) AND (score <= 100))),
     CONSTRAINT lead_source_check CHECK ((source = ANY (ARRAY['chat'::text, 'api'::text, 'import'::text, 'form'::text]))),
     CONSTRAINT lead_status_check CHECK ((status = ANY (ARRAY['new'::text, 'qualified'::text, 'contacted'::text, 'converted'::text, 'lost'::text]))),
@@ -923,7 +928,8 @@ BEGIN
         INSERT INTO lead_search (tenant_id, live, id, status_source, score, created_at, text, keys)
         SELECT a.tenant_id, a.live, a.id, a.status_source, a.score, a.created_at, d.text, d.keys
         FROM added a CROSS JOIN LATERAL search_document(
-            a.name, a.company, a.email, a.custom_fields, a.tags, a.assigned_to) AS d
+            a.name, a.company, a.email, a.custom_fields, a.tags, a.assigned_to, a.phone,
+            a.phone_e164) AS d
         RETURNING tenant_id, live, text
     ), used AS (
         SELECT DISTINCT w.tenant_id, w.live, w.word
@@ -953,9 +959,11 @@ DECLARE
 BEGIN
     SELECT
         bool_or((n.status_source, n.created_at) <> (o.status_source, o.created_at)
-            OR (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to)
+            OR (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to, n.phone,
+                n.phone_e164)
                 IS DISTINCT FROM
-            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to)),
+            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to, o.phone,
+                o.phone_e164)),
         bool_or(n.score <> o.score)
     INTO is_changed, is_rescored
     FROM new_leads n FULL JOIN old_leads o
@@ -981,14 +989,16 @@ BEGIN
     END IF;
     WITH compared AS MATERIALIZED (
         SELECT n.tenant_id, n.live, n.id, n.name, n.company, n.email, n.custom_fields, n.tags,
-            n.assigned_to, n.status, n.source, n.status_source, n.score, n.created_at,
+            n.assigned_to, n.phone, n.phone_e164, n.status, n.source, n.status_source, n.score, n.created_at,
             o.status AS old_status, o.source AS old_source, o.score AS old_score,
             n.status_source <> o.status_source AS moved,
             (n.status_source, n.score, n.created_at)
                 <> (o.status_source, o.score, o.created_at) AS reranked,
-            (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to)
+            (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to, n.phone,
+                n.phone_e164)
                 IS DISTINCT FROM
-            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to) AS reworded
+            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to, o.phone,
+                o.phone_e164) AS reworded
         FROM new_leads n FULL JOIN old_leads o
             ON o.tenant_id = n.tenant_id AND o.live = n.live AND o.id = n.id
     ), slot AS MATERIALIZED (
@@ -1019,7 +1029,8 @@ BEGIN
         SET status_source = c.status_source, score = c.score, created_at = c.created_at,
             text = d.text, keys = d.keys
         FROM compared c CROSS JOIN LATERAL search_document(
-            c.name, c.company, c.email, c.custom_fields, c.tags, c.assigned_to) AS d
+            c.name, c.company, c.email, c.custom_fields, c.tags, c.assigned_to, c.phone,
+            c.phone_e164) AS d
         WHERE s.tenant_id = c.tenant_id AND s.live = c.live AND s.id = c.id AND c.reworded
         RETURNING s.tenant_id, s.live, s.text
     ), used AS (
@@ -1126,13 +1137,15 @@ CREATE FUNCTION search_digits() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (SELECT string_agg(chr((zero.zero + n.n)), ''::text ORDER BY zero.zero, n.n) AS string_agg FROM (unnest(ARRAY[1632, 1776, 1984, 2406, 2534, 2662, 2790, 2918, 3046, 3174, 3302, 3430, 3558, 3664, 3792, 3872, 4160, 4240, 6112, 6160, 6470, 6608, 6784, 6800, 6992, 7088, 7232, 7248, 42528, 43216, 43264, 43472, 43504, 43600, 44016, 66720, 68912, 69734, 69872, 69942, 70096, 70384, 70736, 70864, 71248, 71360, 71472, 71904, 72016, 72784, 73040, 73120, 92768, 92864, 93008, 123200, 123632, 125264]) zero(zero) CROSS JOIN generate_series(0, 9) n(n)));
 
-CREATE FUNCTION search_document(name text, company text, email text, custom_fields json, tags text[], assigned_to text) RETURNS TABLE(text text, keys text)
+CREATE FUNCTION search_document(name text, company text, email text, custom_fields json, tags text[], assigned_to text, phone text, phone_e164 text) RETURNS TABLE(text text, keys text)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$
     SELECT
         search_fold(concat(
             ' ', replace(name, E'\x01', ' '), E' \x01 ', replace(company, E'\x01', ' '),
-            E' \x01 ', replace(email, E'\x01', ' '), f.words, ' ')),
+            E' \x01 ', replace(email, E'\x01', ' '), f.words,
+            CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
+                THEN E' \x01 ' || search_phone_words(phone, phone_e164) END, ' ')),
         concat(
             CASE WHEN strpos(array_to_string(tags, ''), E'\x01') = 0
                 THEN E'\x01#' || nullif(array_to_string(tags, E'\x01#'), '')
@@ -1165,7 +1178,9 @@ DECLARE
     is_exact CONSTANT boolean := cardinality(question.words) = cardinality(question.whole_patterns);
     query tsquery;
 BEGIN
-    SELECT string_agg(k.keys, '&') INTO query FROM (
+    SELECT nullif(concat_ws('|', string_agg(k.keys, '&'),
+        search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0)), '')
+    INTO query FROM (
         SELECT CASE WHEN wanted_tier = 0 THEN search_key(tenant, is_live, w, false)
             ELSE search_prefix_keys(tenant, is_live, w) END
         FROM unnest(question.words) AS w
@@ -1174,7 +1189,8 @@ BEGIN
     ) AS k (keys);
     RETURN QUERY SELECT f.id, f.score, f.tier FROM (
         SELECT s.id, s.score,
-            CASE WHEN s.text LIKE ALL (question.whole_patterns) THEN 0
+            CASE WHEN s.text LIKE ALL (question.whole_patterns) OR s.text LIKE question.whole_phone
+                    THEN 0
                 WHEN is_exact OR s.text LIKE ALL (question.prefix_patterns) THEN 1
                 ELSE 2 END::smallint AS tier
         FROM lead_search s
@@ -1363,7 +1379,8 @@ BEGIN
         folded := regexp_replace(raw, '([^\x01-\x7f]{200})', '\1 ', 'g');
     END IF;
     folded := lower(regexp_replace(
-        normalize(folded, NFKD), '[' || search_invisible() || search_marks() || ']+', '', 'g'));
+        normalize(folded, NFKD), '[' || search_invisible() || search_marks() || ']+', '', 'g')
+        COLLATE "default");  -- not of a column of collation "C", which has no case but for a to z
     IF octet_length(folded) = length(folded) THEN
         RETURN folded;
     END IF;
@@ -1410,12 +1427,16 @@ CREATE FUNCTION search_match_field(text text, custom_fields json, question searc
     AS $$
 DECLARE
     fields CONSTANT text[] := string_to_array(text, E'\x01');
+    is_phone CONSTANT boolean := text LIKE question.prefix_phone;
     best integer := 4;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
-        tier := CASE WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
+        tier := CASE
+            WHEN is_phone THEN CASE WHEN fields[at] LIKE question.whole_phone THEN 0
+                WHEN fields[at] LIKE question.prefix_phone THEN 1 ELSE 4 END
+            WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
             WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
             WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
             WHEN string_to_array(fields[at], ' ') && variants THEN 3 ELSE 4 END;
@@ -1425,10 +1446,35 @@ BEGIN
             EXIT WHEN best = 0;
         END IF;
     END LOOP;
-    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE (
+    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE coalesce((
         SELECT 'customFields.' || k.key
         FROM json_object_keys(custom_fields) WITH ORDINALITY AS k (key, at)
-        WHERE k.at = matched - 3) END;
+        WHERE k.at = matched - 3), CASE WHEN matched > 3 THEN 'phone' END) END;
+END $$;
+
+CREATE FUNCTION search_phone_digits(phone text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+BEGIN
+    IF phone ~ '[^0-9+ ().-]' THEN
+        phone := substring(search_fold(phone) FROM '[0-9][0-9 ]*');
+    END IF;
+    RETURN ltrim(translate(phone, '+ ().-', ''), '0');
+END $$;
+
+CREATE FUNCTION search_phone_words(phone text, phone_e164 text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $$
+DECLARE
+    digits CONSTANT text := coalesce(search_phone_digits(phone), '');
+    international CONSTANT text := coalesce(
+        substr(phone_e164, 2), CASE WHEN phone ~ '^[^0-9]*[+＋]' THEN digits END);
+    national CONSTANT text := ltrim(substring(international FROM
+        '^(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]'
+        '|(?:2[1-689]|3[578]|42|5[09]|6[7-9]|8[035789]|9[679]).)(.*)'), '0');
+BEGIN
+    RETURN nullif(concat_ws(' ',
+        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '');
 END $$;
 
 CREATE FUNCTION search_prefix_keys(tenant bigint, is_live boolean, asked text) RETURNS text
@@ -1454,13 +1500,17 @@ BEGIN
         FROM unnest(found) AS w WHERE w <> asked), '') || ')';
 END $$;
 
+CREATE FUNCTION search_question_phone(folded text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (SELECT q.digits FROM (SELECT ltrim(replace("substring"(search_question_phone.folded, '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'::text), ' '::text, ''::text), '0'::text) AS digits) q WHERE (((length(q.digits) >= 5) AND (length(q.digits) <= 20)) AND (q.digits <> btrim(search_question_phone.folded))));
+
 CREATE FUNCTION search_unspaced() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN '\u1100-\u11ff\u3005-\u3007\u3021-\u3029\u3031-\u3035\u303b\u303c\u3041-\u309f\u30a1-\u30fa\u30fc-\u31bf\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U0001aff0-\U0001b16f\U00020000-\U0003ffff'::text;
 
 CREATE FUNCTION search_question_parse(asked text) RETURNS search_question
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT ROW(COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (NOT q.is_unspaced)), '{}'::text[]), COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (q.is_unspaced AND (length(q.word) > 1))), CASE WHEN bool_or((NOT q.is_unspaced)) THEN '{}'::text[] ELSE (array_agg(q.word ORDER BY q.n))[:2] END, '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || ' %'::text) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || CASE WHEN ((length(q.word) > 1) OR q.is_unspaced) THEN '%'::text ELSE ' %'::text END) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg(CASE WHEN (q.is_unspaced OR ((q.n <= 8) AND search_allows_substring(q.word))) THEN (('%'::text || q.pattern) || '%'::text) WHEN (length(q.word) > 1) THEN (('% '::text || q.word) || '%'::text) ELSE (('% '::text || q.word) || ' %'::text) END ORDER BY q.n), '{}'::text[]))::search_question AS "row" FROM (SELECT w.word, row_number() OVER (ORDER BY (min(w.at))) AS n, replace(w.word, '-'::text, '_'::text) AS pattern, (w.word ~ (('['::text || search_unspaced()) || ']'::text)) AS is_unspaced FROM string_to_table(search_fold(replace(search_question_parse.asked, ''::text, ' '::text)), ' '::text) WITH ORDINALITY w(word, at) WHERE (w.word <> ''::text) GROUP BY w.word) q);
+    RETURN (SELECT ROW(COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (NOT q.is_unspaced)), '{}'::text[]), COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (q.is_unspaced AND (length(q.word) > 1))), CASE WHEN bool_or((NOT q.is_unspaced)) THEN '{}'::text[] ELSE (array_agg(q.word ORDER BY q.n))[:2] END, '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || ' %'::text) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || CASE WHEN ((length(q.word) > 1) OR q.is_unspaced) THEN '%'::text ELSE ' %'::text END) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg(CASE WHEN (q.is_unspaced OR ((q.n <= 8) AND search_allows_substring(q.word))) THEN (('%'::text || q.pattern) || '%'::text) WHEN (length(q.word) > 1) THEN (('% '::text || q.word) || '%'::text) ELSE (('% '::text || q.word) || ' %'::text) END ORDER BY q.n), '{}'::text[]), f.phone, COALESCE((('% '::text || f.phone) || ' %'::text), ''::text), COALESCE((('% '::text || f.phone) || '%'::text), ''::text))::search_question AS "row" FROM (((SELECT search_fold(replace(search_question_parse.asked, ''::text, ' '::text)) AS folded) a CROSS JOIN LATERAL (SELECT search_question_phone(a.folded) AS phone) f) LEFT JOIN LATERAL (SELECT w.word, row_number() OVER (ORDER BY (min(w.at))) AS n, replace(w.word, '-'::text, '_'::text) AS pattern, (w.word ~ (('['::text || search_unspaced()) || ']'::text)) AS is_unspaced FROM string_to_table(a.folded, ' '::text) WITH ORDINALITY w(word, at) WHERE (w.word <> ''::text) GROUP BY w.word) q ON (true)) GROUP BY f.phone);
 
 CREATE FUNCTION search_readable(fields json) RETURNS json
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE

@@ -4,7 +4,7 @@
 --   lead_count   the counters of 0008.
 --   lead_score   one row per lead for lists by score (0002). The scorer's statement score_write_many
 --                updates it itself, with the explanation of the score.
---   lead_search  one row per lead: its folded words (name, company, e-mail address, custom fields)
+--   lead_search  one row per lead: its folded words (name, company, e-mail address, custom fields, phone)
 --                and the keys that lists filter by. A GIN index holds both as tokens. Each token
 --                begins with tenant and mode (`7l=acme`: tenant 7, live, the word acme), so a search
 --                reads only its tenant's part of the index. The table is separate from lead, because
@@ -50,6 +50,11 @@
 -- `_`, which is a hyphen or a space. A word ends where another script begins: 株式会社ABC is two words.
 -- The index holds a token for each syllable and the next (search_tokens), so it finds any two syllables; LIKE on the text checks the order and finds the tier. Such words are not in the lexicon. A typo in
 -- them is one syllable too many or two swapped, in words of four syllables or more.
+--
+-- PHONE NUMBERS. The words of a phone number are its digits without separators: as sent, with the country
+-- code and without it, each without zeros in front (search_phone_words). A question of at least five
+-- digits and nothing else finds them by its digits without separators, whole or as a prefix, beside
+-- the leads that it finds by its words.
 --
 -- COST. The cost of a whole word or a prefix grows with its matches in the tenant. PostgreSQL compares
 -- every key of a tsquery with every hit. The functions below therefore send few keys at a time (64),
@@ -147,7 +152,8 @@ BEGIN
         folded := regexp_replace(raw, '([^\x01-\x7f]{200})', '\1 ', 'g');
     END IF;
     folded := lower(regexp_replace(
-        normalize(folded, NFKD), '[' || search_invisible() || search_marks() || ']+', '', 'g'));
+        normalize(folded, NFKD), '[' || search_invisible() || search_marks() || ']+', '', 'g')
+        COLLATE "default");  -- not of a column of collation "C", which has no case but for a to z
     IF octet_length(folded) = length(folded) THEN
         RETURN folded;
     END IF;
@@ -250,18 +256,49 @@ EXCEPTION WHEN untranslatable_character OR invalid_text_representation THEN
     RETURN '{}';
 END $$;
 
+-- The digits of a phone number up to the first letter (an extension), in any script, without zeros in
+-- front: trunk and international prefixes.
+CREATE FUNCTION search_phone_digits(phone text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+BEGIN
+    IF phone ~ '[^0-9+ ().-]' THEN
+        phone := substring(search_fold(phone) FROM '[0-9][0-9 ]*');
+    END IF;
+    RETURN ltrim(translate(phone, '+ ().-', ''), '0');
+END $$;
+
+-- The words of a phone number: its digits, those of phone_e164, and those without the country code, if that
+-- is known. Null: no digits.
+CREATE FUNCTION search_phone_words(phone text, phone_e164 text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    digits CONSTANT text := coalesce(search_phone_digits(phone), '');
+    international CONSTANT text := coalesce(
+        substr(phone_e164, 2), CASE WHEN phone ~ '^[^0-9]*[+＋]' THEN digits END);
+    national CONSTANT text := ltrim(substring(international FROM
+        '^(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]'
+        '|(?:2[1-689]|3[578]|42|5[09]|6[7-9]|8[035789]|9[679]).)(.*)'), '0');
+BEGIN
+    RETURN nullif(concat_ws(' ',
+        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '');
+END $$;
+
 -- The searchable document of a lead.
--- text: the folded words of name, company, e-mail address and each custom field, in this order. Every
--- word is surrounded by spaces; a U+0001, as a word, separates two fields.
+-- text: the folded words of name, company, e-mail address, each custom field and phone, in this order.
+-- Every word is surrounded by spaces; a U+0001, as a word, separates two fields. Without a phone
+-- number there is no field for it.
 -- keys: what lists filter by, each after a U+0001: #tag, @assignee, :field=value. Long values are cut
 -- and a U+0001 becomes U+0002, so a list compares such filters with the lead itself.
 CREATE FUNCTION search_document(
-    name text, company text, email text, custom_fields json, tags text[], assigned_to text)
+    name text, company text, email text, custom_fields json, tags text[], assigned_to text,
+    phone text, phone_e164 text)
 RETURNS TABLE (text text, keys text) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT
         search_fold(concat(
             ' ', replace(name, E'\x01', ' '), E' \x01 ', replace(company, E'\x01', ' '),
-            E' \x01 ', replace(email, E'\x01', ' '), f.words, ' ')),
+            E' \x01 ', replace(email, E'\x01', ' '), f.words,
+            CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
+                THEN E' \x01 ' || search_phone_words(phone, phone_e164) END, ' ')),
         concat(
             CASE WHEN strpos(array_to_string(tags, ''), E'\x01') = 0
                 THEN E'\x01#' || nullif(array_to_string(tags, E'\x01#'), '')
@@ -376,7 +413,8 @@ BEGIN
         INSERT INTO lead_search (tenant_id, live, id, status_source, score, created_at, text, keys)
         SELECT a.tenant_id, a.live, a.id, a.status_source, a.score, a.created_at, d.text, d.keys
         FROM added a CROSS JOIN LATERAL search_document(
-            a.name, a.company, a.email, a.custom_fields, a.tags, a.assigned_to) AS d
+            a.name, a.company, a.email, a.custom_fields, a.tags, a.assigned_to, a.phone,
+            a.phone_e164) AS d
         RETURNING tenant_id, live, text
     ), used AS (
         SELECT DISTINCT w.tenant_id, w.live, w.word
@@ -406,9 +444,11 @@ DECLARE
 BEGIN
     SELECT
         bool_or((n.status_source, n.created_at) <> (o.status_source, o.created_at)
-            OR (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to)
+            OR (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to, n.phone,
+                n.phone_e164)
                 IS DISTINCT FROM
-            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to)),
+            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to, o.phone,
+                o.phone_e164)),
         bool_or(n.score <> o.score)
     INTO is_changed, is_rescored
     FROM new_leads n FULL JOIN old_leads o
@@ -434,14 +474,16 @@ BEGIN
     END IF;
     WITH compared AS MATERIALIZED (
         SELECT n.tenant_id, n.live, n.id, n.name, n.company, n.email, n.custom_fields, n.tags,
-            n.assigned_to, n.status, n.source, n.status_source, n.score, n.created_at,
+            n.assigned_to, n.phone, n.phone_e164, n.status, n.source, n.status_source, n.score, n.created_at,
             o.status AS old_status, o.source AS old_source, o.score AS old_score,
             n.status_source <> o.status_source AS moved,
             (n.status_source, n.score, n.created_at)
                 <> (o.status_source, o.score, o.created_at) AS reranked,
-            (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to)
+            (n.name, n.company, n.email, n.custom_fields::text, n.tags, n.assigned_to, n.phone,
+                n.phone_e164)
                 IS DISTINCT FROM
-            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to) AS reworded
+            (o.name, o.company, o.email, o.custom_fields::text, o.tags, o.assigned_to, o.phone,
+                o.phone_e164) AS reworded
         FROM new_leads n FULL JOIN old_leads o
             ON o.tenant_id = n.tenant_id AND o.live = n.live AND o.id = n.id
     ), slot AS MATERIALIZED (
@@ -472,7 +514,8 @@ BEGIN
         SET status_source = c.status_source, score = c.score, created_at = c.created_at,
             text = d.text, keys = d.keys
         FROM compared c CROSS JOIN LATERAL search_document(
-            c.name, c.company, c.email, c.custom_fields, c.tags, c.assigned_to) AS d
+            c.name, c.company, c.email, c.custom_fields, c.tags, c.assigned_to, c.phone,
+            c.phone_e164) AS d
         WHERE s.tenant_id = c.tenant_id AND s.live = c.live AND s.id = c.id AND c.reworded
         RETURNING s.tenant_id, s.live, s.text
     ), used AS (
@@ -536,9 +579,23 @@ RETURN length(word) > 2 AND ltrim(word, '0123456789') <> '';
 -- unspaced: the words of unspaced scripts, which are not in words. A lone syllable is in so many leads that
 -- the index is asked for it only if the question has no other words: for two of them. In patterns `_`
 -- joins their syllables: a hyphen or a space in the text.
+-- phone: the digits of a question that may be a phone number; whole_phone and prefix_phone are patterns for
+-- them. A text that is LIKE one of them is a hit, whatever its words. Otherwise phone is null, and the
+-- patterns are '', which no text is like.
 CREATE TYPE search_question AS (
     words text[], unspaced text[],
-    whole_patterns text[], prefix_patterns text[], substring_patterns text[]);
+    whole_patterns text[], prefix_patterns text[], substring_patterns text[],
+    phone text, whole_phone text, prefix_phone text);
+
+-- The digits of a question that may be a phone number, an extension left out; null if it is none, or one word
+-- that is searched as it is.
+CREATE FUNCTION search_question_phone(folded text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (
+    SELECT digits FROM (
+        SELECT ltrim(replace(substring(folded FROM
+            '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'), ' ', ''), '0') AS digits
+    ) AS q WHERE length(digits) BETWEEN 5 AND 20 AND digits <> btrim(folded));
 
 CREATE FUNCTION search_question_parse(asked text) RETURNS search_question
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -557,16 +614,20 @@ RETURN (
             WHEN q.is_unspaced OR q.n <= 8 AND search_allows_substring(q.word)
                 THEN '%' || q.pattern || '%'
             WHEN length(q.word) > 1 THEN '% ' || q.word || '%' ELSE '% ' || q.word || ' %' END
-            ORDER BY q.n), '{}')
+            ORDER BY q.n), '{}'),
+        f.phone,
+        coalesce('% ' || f.phone || ' %', ''),
+        coalesce('% ' || f.phone || '%', '')
     )::search_question
-    FROM (
+    FROM (SELECT search_fold(replace(asked, E'\x01', ' ')) AS folded) AS a
+    CROSS JOIN LATERAL (SELECT search_question_phone(a.folded) AS phone) AS f
+    LEFT JOIN LATERAL (
         SELECT w.word, row_number() OVER (ORDER BY min(w.at)) AS n,
             replace(w.word, '-', '_') AS pattern,
             w.word ~ ('[' || search_unspaced() || ']') AS is_unspaced
-        FROM string_to_table(search_fold(replace(asked, E'\x01', ' ')), ' ')
-            WITH ORDINALITY AS w (word, at)
+        FROM string_to_table(a.folded, ' ') WITH ORDINALITY AS w (word, at)
         WHERE w.word <> '' GROUP BY w.word
-    ) AS q);
+    ) AS q ON true GROUP BY f.phone);
 
 -- All words that differ from the given word by one typo: one letter missing, added, changed, or swapped
 -- with the next. The letters that are tried are those of the word's script.
@@ -699,7 +760,9 @@ DECLARE
     is_exact CONSTANT boolean := cardinality(question.words) = cardinality(question.whole_patterns);
     query tsquery;
 BEGIN
-    SELECT string_agg(k.keys, '&') INTO query FROM (
+    SELECT nullif(concat_ws('|', string_agg(k.keys, '&'),
+        search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0)), '')
+    INTO query FROM (
         SELECT CASE WHEN wanted_tier = 0 THEN search_key(tenant, is_live, w, false)
             ELSE search_prefix_keys(tenant, is_live, w) END
         FROM unnest(question.words) AS w
@@ -708,7 +771,8 @@ BEGIN
     ) AS k (keys);
     RETURN QUERY SELECT f.id, f.score, f.tier FROM (
         SELECT s.id, s.score,
-            CASE WHEN s.text LIKE ALL (question.whole_patterns) THEN 0
+            CASE WHEN s.text LIKE ALL (question.whole_patterns) OR s.text LIKE question.whole_phone
+                    THEN 0
                 WHEN is_exact OR s.text LIKE ALL (question.prefix_patterns) THEN 1
                 ELSE 2 END::smallint AS tier
         FROM lead_search s
@@ -866,19 +930,24 @@ END $$;
 
 -- 6. The hit as the API returns it.
 
--- The field with the best match; among equal matches the first of name, company, email and the custom
--- fields in their order. variants: words that match as typos.
+-- The field with the best match; among equal matches the first of name, company, email, the custom
+-- fields in their order, and phone. variants: words that match as typos. If the question is a phone
+-- number that the lead has, its single words do not count.
 CREATE FUNCTION search_match_field(
     text text, custom_fields json, question search_question, variants text[])
 RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     fields CONSTANT text[] := string_to_array(text, E'\x01');
+    is_phone CONSTANT boolean := text LIKE question.prefix_phone;
     best integer := 4;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
-        tier := CASE WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
+        tier := CASE
+            WHEN is_phone THEN CASE WHEN fields[at] LIKE question.whole_phone THEN 0
+                WHEN fields[at] LIKE question.prefix_phone THEN 1 ELSE 4 END
+            WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
             WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
             WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
             WHEN string_to_array(fields[at], ' ') && variants THEN 3 ELSE 4 END;
@@ -888,10 +957,10 @@ BEGIN
             EXIT WHEN best = 0;
         END IF;
     END LOOP;
-    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE (
+    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE coalesce((
         SELECT 'customFields.' || k.key
         FROM json_object_keys(custom_fields) WITH ORDINALITY AS k (key, at)
-        WHERE k.at = matched - 3) END;
+        WHERE k.at = matched - 3), CASE WHEN matched > 3 THEN 'phone' END) END;
 END $$;
 
 CREATE TYPE lead_hit_on_wire AS (

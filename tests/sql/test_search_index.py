@@ -131,7 +131,7 @@ async def test_no_custom_fields_of_16_kib_cost_much_to_index(
     await conn.execute("SET LOCAL statement_timeout = '4s'")  # formerly 6 to 30 s
     texts = await conn.fetch(
         "SELECT octet_length(d.text) AS size FROM generate_series(1, 8) AS n CROSS JOIN LATERAL "
-        "search_document(n::text, 'c', 'e@example.com', $1::json, '{}', NULL) AS d",
+        "search_document(n::text, 'c', 'e@example.com', $1::json, '{}', NULL, NULL, NULL) AS d",
         document,
     )
     assert max(row["size"] for row in texts) < 4 * 16 * 1024
