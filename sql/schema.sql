@@ -82,6 +82,9 @@ CREATE TYPE search_question AS (
 	whole_patterns text[],
 	prefix_patterns text[],
 	substring_patterns text[],
+	digits text,
+	whole_digits text,
+	prefix_digits text,
 	phone text,
 	whole_phone text,
 	prefix_phone text
@@ -1143,15 +1146,15 @@ CREATE FUNCTION search_document(name text, company text, email text, custom_fiel
     SELECT
         search_fold(concat(
             ' ', replace(name, E'\x01', ' '), E' \x01 ', replace(company, E'\x01', ' '),
-            E' \x01 ', replace(email, E'\x01', ' '), f.words,
-            CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
-                THEN E' \x01 ' || search_phone_words(phone, phone_e164) END, ' ')),
+            E' \x01 ', replace(email, E'\x01', ' '), f.words, ' ')),
         concat(
             CASE WHEN strpos(array_to_string(tags, ''), E'\x01') = 0
                 THEN E'\x01#' || nullif(array_to_string(tags, E'\x01#'), '')
                 ELSE (SELECT string_agg(E'\x01#' || replace(tag, E'\x01', E'\x02'), '')
                     FROM unnest(tags) AS tag) END,
-            E'\x01@' || replace(assigned_to, E'\x01', E'\x02'), f.pairs)
+            E'\x01@' || replace(assigned_to, E'\x01', E'\x02'), f.pairs,
+            CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
+                THEN search_phone_keys(phone, phone_e164) END)
     FROM (
         SELECT
             string_agg(E' \x01 ' || coalesce(replace(CASE
@@ -1176,10 +1179,17 @@ CREATE FUNCTION search_find_prefix(tenant bigint, is_live boolean, question sear
 DECLARE
     -- The index finds words of spaced scripts by their beginning, others anywhere.
     is_exact CONSTANT boolean := cardinality(question.words) = cardinality(question.whole_patterns);
+    -- Variables: a field of question is extracted for each row.
+    whole_patterns CONSTANT text[] := question.whole_patterns;
+    whole_digits CONSTANT text := question.whole_digits;
+    whole_phone CONSTANT text := question.whole_phone;
+    is_phone CONSTANT boolean := question.phone IS NOT NULL;
     query tsquery;
 BEGIN
     SELECT nullif(concat_ws('|', string_agg(k.keys, '&'),
-        search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0)), '')
+        search_key(tenant, is_live, question.digits, wanted_tier IS DISTINCT FROM 0),
+        replace(search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0), '=', '+')),
+        '')
     INTO query FROM (
         SELECT CASE WHEN wanted_tier = 0 THEN search_key(tenant, is_live, w, false)
             ELSE search_prefix_keys(tenant, is_live, w) END
@@ -1189,8 +1199,8 @@ BEGIN
     ) AS k (keys);
     RETURN QUERY SELECT f.id, f.score, f.tier FROM (
         SELECT s.id, s.score,
-            CASE WHEN s.text LIKE ALL (question.whole_patterns) OR s.text LIKE question.whole_phone
-                    THEN 0
+            CASE WHEN s.text LIKE ALL (whole_patterns) THEN 0
+                WHEN is_phone AND (s.text LIKE whole_digits OR s.keys LIKE whole_phone) THEN 0
                 WHEN is_exact OR s.text LIKE ALL (question.prefix_patterns) THEN 1
                 ELSE 2 END::smallint AS tier
         FROM lead_search s
@@ -1198,7 +1208,9 @@ BEGIN
           AND search_tokens(s.tenant_id, s.live, s.text, s.keys) @@ query
           AND (wanted_status_sources IS NULL OR s.status_source = ANY (wanted_status_sources))
     ) AS f
-    WHERE f.tier = wanted_tier OR (wanted_tier IS NULL AND f.tier < 2) LIMIT most;
+    -- The tier is computed again for each mention, so first what needs none.
+    WHERE (is_exact AND wanted_tier IS NULL) OR f.tier = wanted_tier
+       OR (wanted_tier IS NULL AND f.tier < 2) LIMIT most;
 END $$;
 
 CREATE FUNCTION search_find_substring(tenant bigint, is_live boolean, question search_question, wanted_status_sources smallint[], most bigint) RETURNS TABLE(id text, score smallint, tier smallint)
@@ -1422,20 +1434,21 @@ CREATE FUNCTION search_marks() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN '\u0300-\u036f\u1ab0-\u1ace\u1dc0-\u1dff\u20d0-\u20f0\ufe20-\ufe2f\u0483-\u0489\u2de0-\u2dff\ua66f-\ua672\ua674-\ua67d\ua69e\ua69f\U0001e000-\U0001e02a\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\ufb1e\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0898-\u089f\u08ca-\u08e1\u08e3-\u08ff\U00010eab-\U00010eac\u0711\u0730-\u074a\u07eb-\u07f3\u07fd\u0816-\u082d\u0859-\u085b\u093c\u0951-\u0954\u09bc\u09fe\u0a3c\u0abc\u0b3c\u0c3c\u0cbc\u1cd0-\u1cd2\u1cd4-\u1ce0\u1ce2-\u1ce8\u1ced\u1cf4\u1cf8\u1cf9\ua8e0-\ua8f1\u1be6\u1c37\U000110ba\U00011100-\U00011102\U00011173\U000111ca\U00011236\U000112e9\U0001133b\U0001133c\U00011366-\U00011374\U00011446\U0001145e\U000114c3\U000115c0\U000116b7\U0001183a\U00011943\U00011d42\u0e47-\u0e4c\u0e4e\u0ec8-\u0ecc\u17c9-\u17d1\u17d3\u17dd\u1037\u108d\u1939-\u193b\u1a75-\u1a7f\u1b34\u1b6b-\u1b73\ua92b-\ua92d\ua9b3\uaabf\uaac1\u0f18\u0f19\u0f35\u0f37\u0f39\u0f82\u0f83\u0f86\u0f87\u0fc6\u18a9\u135d-\u135f\ua6f0\ua6f1\u2cef-\u2cf1\u302a-\u302f\U00016ff0\U00016ff1\U00010d24-\U00010d27\U00016af0-\U00016af4\U00016b30-\U00016b36\U0001e130-\U0001e136\U0001e2ae\U0001e2ec-\U0001e2ef\U0001e8d0-\U0001e8d6\U0001e944-\U0001e94a'::text;
 
-CREATE FUNCTION search_match_field(text text, custom_fields json, question search_question, variants text[]) RETURNS text
+CREATE FUNCTION search_match_field(text text, keys text, custom_fields json, question search_question, variants text[]) RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
 DECLARE
     fields CONSTANT text[] := string_to_array(text, E'\x01');
-    is_phone CONSTANT boolean := text LIKE question.prefix_phone;
+    is_number CONSTANT boolean := question.digits IS NOT NULL
+        AND (text LIKE question.prefix_digits OR keys LIKE question.prefix_phone);
     best integer := 4;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
         tier := CASE
-            WHEN is_phone THEN CASE WHEN fields[at] LIKE question.whole_phone THEN 0
-                WHEN fields[at] LIKE question.prefix_phone THEN 1 ELSE 4 END
+            WHEN is_number THEN CASE WHEN fields[at] LIKE question.whole_digits THEN 0
+                WHEN fields[at] LIKE question.prefix_digits THEN 1 ELSE 4 END
             WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
             WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
             WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
@@ -1446,35 +1459,45 @@ BEGIN
             EXIT WHEN best = 0;
         END IF;
     END LOOP;
-    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE coalesce((
+    IF question.phone IS NOT NULL AND best > (CASE WHEN keys LIKE question.whole_phone THEN 0
+        WHEN keys LIKE question.prefix_phone THEN 1 ELSE 4 END)
+    THEN
+        RETURN 'phone';
+    END IF;
+    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE (
         SELECT 'customFields.' || k.key
         FROM json_object_keys(custom_fields) WITH ORDINALITY AS k (key, at)
-        WHERE k.at = matched - 3), CASE WHEN matched > 3 THEN 'phone' END) END;
+        WHERE k.at = matched - 3) END;
 END $$;
 
-CREATE FUNCTION search_phone_digits(phone text) RETURNS text
-    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
-    AS $$
-BEGIN
-    IF phone ~ '[^0-9+ ().-]' THEN
-        phone := substring(search_fold(phone) FROM '[0-9][0-9 ]*');
-    END IF;
-    RETURN ltrim(translate(phone, '+ ().-', ''), '0');
-END $$;
-
-CREATE FUNCTION search_phone_words(phone text, phone_e164 text) RETURNS text
+CREATE FUNCTION search_phone_keys(phone text, phone_e164 text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
 DECLARE
-    digits CONSTANT text := coalesce(search_phone_digits(phone), '');
-    international CONSTANT text := coalesce(
-        substr(phone_e164, 2), CASE WHEN phone ~ '^[^0-9]*[+＋]' THEN digits END);
-    national CONSTANT text := ltrim(substring(international FROM
-        '^(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]'
-        '|(?:2[1-689]|3[578]|42|5[09]|6[7-9]|8[035789]|9[679]).)(.*)'), '0');
+    digits text := translate(phone, '+ ().-', '');
+    international text := substr(phone_e164, 2);
+    national text;
 BEGIN
-    RETURN nullif(concat_ws(' ',
-        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '');
+    IF digits ~ '[^0-9]' THEN
+        digits := replace(substring(search_fold(phone) FROM '[0-9][0-9 ]*'), ' ', '');
+    END IF;
+    digits := coalesce(ltrim(digits, '0'), '');
+    IF international IS NULL AND phone ~ '^[^0-9]*[+＋]' THEN
+        international := digits;
+    END IF;
+    IF international IS NOT NULL THEN
+        national := ltrim(substr(international, CASE
+            WHEN left(international, 1) IN ('1', '7') THEN 2
+            WHEN left(international, 2) IN (
+                '20', '27', '30', '31', '32', '33', '34', '36', '39', '40', '41', '43', '44', '45',
+                '46', '47', '48', '49', '51', '52', '53', '54', '55', '56', '57', '58', '60', '61',
+                '62', '63', '64', '65', '66', '81', '82', '84', '86', '90', '91', '92', '93', '94',
+                '95', '98') THEN 3
+            ELSE 4 END), '0');
+    END IF;
+    RETURN E'\x01+' || nullif(concat_ws(E'\x01+',
+        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '')
+        || E'\x01';
 END $$;
 
 CREATE FUNCTION search_prefix_keys(tenant bigint, is_live boolean, asked text) RETURNS text
@@ -1500,9 +1523,9 @@ BEGIN
         FROM unnest(found) AS w WHERE w <> asked), '') || ')';
 END $$;
 
-CREATE FUNCTION search_question_phone(folded text) RETURNS text
+CREATE FUNCTION search_question_digits(folded text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT q.digits FROM (SELECT ltrim(replace("substring"(search_question_phone.folded, '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'::text), ' '::text, ''::text), '0'::text) AS digits) q WHERE (((length(q.digits) >= 5) AND (length(q.digits) <= 20)) AND (q.digits <> btrim(search_question_phone.folded))));
+    RETURN (SELECT q.digits FROM (SELECT replace("substring"(search_question_digits.folded, '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'::text), ' '::text, ''::text) AS digits) q WHERE ((length(q.digits) >= 5) AND (length(q.digits) <= 24)));
 
 CREATE FUNCTION search_unspaced() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1510,7 +1533,7 @@ CREATE FUNCTION search_unspaced() RETURNS text
 
 CREATE FUNCTION search_question_parse(asked text) RETURNS search_question
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT ROW(COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (NOT q.is_unspaced)), '{}'::text[]), COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (q.is_unspaced AND (length(q.word) > 1))), CASE WHEN bool_or((NOT q.is_unspaced)) THEN '{}'::text[] ELSE (array_agg(q.word ORDER BY q.n))[:2] END, '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || ' %'::text) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || CASE WHEN ((length(q.word) > 1) OR q.is_unspaced) THEN '%'::text ELSE ' %'::text END) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg(CASE WHEN (q.is_unspaced OR ((q.n <= 8) AND search_allows_substring(q.word))) THEN (('%'::text || q.pattern) || '%'::text) WHEN (length(q.word) > 1) THEN (('% '::text || q.word) || '%'::text) ELSE (('% '::text || q.word) || ' %'::text) END ORDER BY q.n), '{}'::text[]), f.phone, COALESCE((('% '::text || f.phone) || ' %'::text), ''::text), COALESCE((('% '::text || f.phone) || '%'::text), ''::text))::search_question AS "row" FROM (((SELECT search_fold(replace(search_question_parse.asked, ''::text, ' '::text)) AS folded) a CROSS JOIN LATERAL (SELECT search_question_phone(a.folded) AS phone) f) LEFT JOIN LATERAL (SELECT w.word, row_number() OVER (ORDER BY (min(w.at))) AS n, replace(w.word, '-'::text, '_'::text) AS pattern, (w.word ~ (('['::text || search_unspaced()) || ']'::text)) AS is_unspaced FROM string_to_table(a.folded, ' '::text) WITH ORDINALITY w(word, at) WHERE (w.word <> ''::text) GROUP BY w.word) q ON (true)) GROUP BY f.phone);
+    RETURN (SELECT ROW(p.words, p.unspaced, p.whole_patterns, p.prefix_patterns, p.substring_patterns, d.joined, COALESCE((('% '::text || d.joined) || ' %'::text), ''::text), COALESCE((('% '::text || d.joined) || '%'::text), ''::text), d.phone, COALESCE((('%+'::text || d.phone) || '%'::text), ''::text), COALESCE((('%+'::text || d.phone) || '%'::text), ''::text))::search_question AS "row" FROM (((SELECT search_fold(replace(search_question_parse.asked, ''::text, ' '::text)) AS folded) a CROSS JOIN LATERAL (SELECT NULLIF(digits.digits, btrim(a.folded)) AS joined, NULLIF(ltrim(digits.digits, '0'::text), ''::text) AS phone FROM search_question_digits(a.folded) digits(digits)) d) CROSS JOIN LATERAL (SELECT COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (NOT q.is_unspaced)), '{}'::text[]) AS words, COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (q.is_unspaced AND (length(q.word) > 1))), CASE WHEN bool_or((NOT q.is_unspaced)) THEN '{}'::text[] ELSE (array_agg(q.word ORDER BY q.n))[:2] END, '{}'::text[]) AS unspaced, COALESCE(array_agg((('% '::text || q.pattern) || ' %'::text) ORDER BY q.n), '{}'::text[]) AS whole_patterns, COALESCE(array_agg((('% '::text || q.pattern) || CASE WHEN ((length(q.word) > 1) OR q.is_unspaced) THEN '%'::text ELSE ' %'::text END) ORDER BY q.n), '{}'::text[]) AS prefix_patterns, COALESCE(array_agg(CASE WHEN (q.is_unspaced OR ((q.n <= 8) AND search_allows_substring(q.word))) THEN (('%'::text || q.pattern) || '%'::text) WHEN (length(q.word) > 1) THEN (('% '::text || q.word) || '%'::text) ELSE (('% '::text || q.word) || ' %'::text) END ORDER BY q.n), '{}'::text[]) AS substring_patterns FROM (SELECT w.word, row_number() OVER (ORDER BY (min(w.at))) AS n, replace(w.word, '-'::text, '_'::text) AS pattern, (w.word ~ (('['::text || search_unspaced()) || ']'::text)) AS is_unspaced FROM string_to_table(a.folded, ' '::text) WITH ORDINALITY w(word, at) WHERE (w.word <> ''::text) GROUP BY w.word) q) p));
 
 CREATE FUNCTION search_readable(fields json) RETURNS json
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE

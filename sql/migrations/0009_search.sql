@@ -4,7 +4,7 @@
 --   lead_count   the counters of 0008.
 --   lead_score   one row per lead for lists by score (0002). The scorer's statement score_write_many
 --                updates it itself, with the explanation of the score.
---   lead_search  one row per lead: its folded words (name, company, e-mail address, custom fields, phone)
+--   lead_search  one row per lead: its folded words (name, company, e-mail address, custom fields)
 --                and the keys that lists filter by. A GIN index holds both as tokens. Each token
 --                begins with tenant and mode (`7l=acme`: tenant 7, live, the word acme), so a search
 --                reads only its tenant's part of the index. The table is separate from lead, because
@@ -51,10 +51,11 @@
 -- The index holds a token for each syllable and the next (search_tokens), so it finds any two syllables; LIKE on the text checks the order and finds the tier. Such words are not in the lexicon. A typo in
 -- them is one syllable too many or two swapped, in words of four syllables or more.
 --
--- PHONE NUMBERS. The words of a phone number are its digits without separators: as sent, with the country
--- code and without it, each without zeros in front (search_phone_words). A question of at least five
--- digits and nothing else finds them by its digits without separators, whole or as a prefix, beside
--- the leads that it finds by its words.
+-- PHONE NUMBERS. The digits of a phone number are keys: as sent, with the country code and without it, each
+-- without zeros in front (search_phone_keys). They are not in the text, so `555` does not find every
+-- number with these digits, and other questions cost no more. A question of at least five digits
+-- and no letters also finds the leads whose phone number, or one of whose words, is or begins with
+-- all its digits.
 --
 -- COST. The cost of a whole word or a prefix grows with its matches in the tenant. PostgreSQL compares
 -- every key of a tsquery with every hit. The functions below therefore send few keys at a time (64),
@@ -256,38 +257,43 @@ EXCEPTION WHEN untranslatable_character OR invalid_text_representation THEN
     RETURN '{}';
 END $$;
 
--- The digits of a phone number up to the first letter (an extension), in any script, without zeros in
--- front: trunk and international prefixes.
-CREATE FUNCTION search_phone_digits(phone text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
-BEGIN
-    IF phone ~ '[^0-9+ ().-]' THEN
-        phone := substring(search_fold(phone) FROM '[0-9][0-9 ]*');
-    END IF;
-    RETURN ltrim(translate(phone, '+ ().-', ''), '0');
-END $$;
-
--- The words of a phone number: its digits, those of phone_e164, and those without the country code, if that
--- is known. Null: no digits.
-CREATE FUNCTION search_phone_words(phone text, phone_e164 text) RETURNS text
+-- The keys of a phone number: its digits up to the first letter (an extension), those of phone_e164, and
+-- those without the country code, if it is known; without zeros in front, which are trunk and
+-- international prefixes. Null: no digits.
+CREATE FUNCTION search_phone_keys(phone text, phone_e164 text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
-    digits CONSTANT text := coalesce(search_phone_digits(phone), '');
-    international CONSTANT text := coalesce(
-        substr(phone_e164, 2), CASE WHEN phone ~ '^[^0-9]*[+＋]' THEN digits END);
-    national CONSTANT text := ltrim(substring(international FROM
-        '^(?:[17]|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]'
-        '|(?:2[1-689]|3[578]|42|5[09]|6[7-9]|8[035789]|9[679]).)(.*)'), '0');
+    digits text := translate(phone, '+ ().-', '');
+    international text := substr(phone_e164, 2);
+    national text;
 BEGIN
-    RETURN nullif(concat_ws(' ',
-        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '');
+    IF digits ~ '[^0-9]' THEN
+        digits := replace(substring(search_fold(phone) FROM '[0-9][0-9 ]*'), ' ', '');
+    END IF;
+    digits := coalesce(ltrim(digits, '0'), '');
+    IF international IS NULL AND phone ~ '^[^0-9]*[+＋]' THEN
+        international := digits;
+    END IF;
+    IF international IS NOT NULL THEN
+        national := ltrim(substr(international, CASE
+            WHEN left(international, 1) IN ('1', '7') THEN 2
+            WHEN left(international, 2) IN (
+                '20', '27', '30', '31', '32', '33', '34', '36', '39', '40', '41', '43', '44', '45',
+                '46', '47', '48', '49', '51', '52', '53', '54', '55', '56', '57', '58', '60', '61',
+                '62', '63', '64', '65', '66', '81', '82', '84', '86', '90', '91', '92', '93', '94',
+                '95', '98') THEN 3
+            ELSE 4 END), '0');
+    END IF;
+    RETURN E'\x01+' || nullif(concat_ws(E'\x01+',
+        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '')
+        || E'\x01';
 END $$;
 
 -- The searchable document of a lead.
--- text: the folded words of name, company, e-mail address, each custom field and phone, in this order.
--- Every word is surrounded by spaces; a U+0001, as a word, separates two fields. Without a phone
--- number there is no field for it.
--- keys: what lists filter by, each after a U+0001: #tag, @assignee, :field=value. Long values are cut
+-- text: the folded words of name, company, e-mail address and each custom field, in this order. Every
+-- word is surrounded by spaces; a U+0001, as a word, separates two fields.
+-- keys: the phone number, and what lists filter by, each after a U+0001: #tag, @assignee, :field=value,
+-- +digits of the phone number, which another U+0001 follows. Long values are cut
 -- and a U+0001 becomes U+0002, so a list compares such filters with the lead itself.
 CREATE FUNCTION search_document(
     name text, company text, email text, custom_fields json, tags text[], assigned_to text,
@@ -296,15 +302,15 @@ RETURNS TABLE (text text, keys text) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT
         search_fold(concat(
             ' ', replace(name, E'\x01', ' '), E' \x01 ', replace(company, E'\x01', ' '),
-            E' \x01 ', replace(email, E'\x01', ' '), f.words,
-            CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
-                THEN E' \x01 ' || search_phone_words(phone, phone_e164) END, ' ')),
+            E' \x01 ', replace(email, E'\x01', ' '), f.words, ' ')),
         concat(
             CASE WHEN strpos(array_to_string(tags, ''), E'\x01') = 0
                 THEN E'\x01#' || nullif(array_to_string(tags, E'\x01#'), '')
                 ELSE (SELECT string_agg(E'\x01#' || replace(tag, E'\x01', E'\x02'), '')
                     FROM unnest(tags) AS tag) END,
-            E'\x01@' || replace(assigned_to, E'\x01', E'\x02'), f.pairs)
+            E'\x01@' || replace(assigned_to, E'\x01', E'\x02'), f.pairs,
+            CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
+                THEN search_phone_keys(phone, phone_e164) END)
     FROM (
         SELECT
             string_agg(E' \x01 ' || coalesce(replace(CASE
@@ -579,55 +585,65 @@ RETURN length(word) > 2 AND ltrim(word, '0123456789') <> '';
 -- unspaced: the words of unspaced scripts, which are not in words. A lone syllable is in so many leads that
 -- the index is asked for it only if the question has no other words: for two of them. In patterns `_`
 -- joins their syllables: a hyphen or a space in the text.
--- phone: the digits of a question that may be a phone number; whole_phone and prefix_phone are patterns for
--- them. A text that is LIKE one of them is a hit, whatever its words. Otherwise phone is null, and the
--- patterns are '', which no text is like.
+-- digits: those of a question that may be a phone number, if it has several words; whole_digits and
+-- prefix_digits are patterns for them in the text. phone: the same without zeros in front, of one
+-- word too; whole_phone and prefix_phone are patterns for the keys. A lead that matches one of them is a hit,
+-- whatever its words. Without digits they are null, and no text and no keys are like the patterns.
 CREATE TYPE search_question AS (
     words text[], unspaced text[],
     whole_patterns text[], prefix_patterns text[], substring_patterns text[],
+    digits text, whole_digits text, prefix_digits text,
     phone text, whole_phone text, prefix_phone text);
 
--- The digits of a question that may be a phone number, an extension left out; null if it is none, or one word
--- that is searched as it is.
-CREATE FUNCTION search_question_phone(folded text) RETURNS text
+-- The digits of a question that may be a phone number, an extension left out; null if it is none.
+CREATE FUNCTION search_question_digits(folded text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT digits FROM (
-        SELECT ltrim(replace(substring(folded FROM
-            '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'), ' ', ''), '0') AS digits
-    ) AS q WHERE length(digits) BETWEEN 5 AND 20 AND digits <> btrim(folded));
+        SELECT replace(substring(folded FROM
+            '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'), ' ', '') AS digits
+    ) AS q WHERE length(digits) BETWEEN 5 AND 24);
 
 CREATE FUNCTION search_question_parse(asked text) RETURNS search_question
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT ROW(
-        coalesce(array_agg(q.word ORDER BY q.n) FILTER (WHERE NOT q.is_unspaced), '{}'),
-        coalesce(
-            array_agg(q.word ORDER BY q.n) FILTER (WHERE q.is_unspaced AND length(q.word) > 1),
-            CASE WHEN bool_or(NOT q.is_unspaced) THEN '{}'
-                ELSE (array_agg(q.word ORDER BY q.n))[:2] END,
-            '{}'),
-        coalesce(array_agg('% ' || q.pattern || ' %' ORDER BY q.n), '{}'),
-        coalesce(array_agg('% ' || q.pattern || CASE
-            WHEN length(q.word) > 1 OR q.is_unspaced THEN '%' ELSE ' %' END ORDER BY q.n), '{}'),
-        coalesce(array_agg(CASE
-            WHEN q.is_unspaced OR q.n <= 8 AND search_allows_substring(q.word)
-                THEN '%' || q.pattern || '%'
-            WHEN length(q.word) > 1 THEN '% ' || q.word || '%' ELSE '% ' || q.word || ' %' END
-            ORDER BY q.n), '{}'),
-        f.phone,
-        coalesce('% ' || f.phone || ' %', ''),
-        coalesce('% ' || f.phone || '%', '')
+        p.words, p.unspaced, p.whole_patterns, p.prefix_patterns, p.substring_patterns,
+        d.joined, coalesce('% ' || d.joined || ' %', E'\x01'),
+        coalesce('% ' || d.joined || '%', E'\x01'),
+        d.phone, coalesce(E'%\x01+' || d.phone || E'\x01%', E'\x01'),
+        coalesce(E'%\x01+' || d.phone || '%', E'\x01')
     )::search_question
     FROM (SELECT search_fold(replace(asked, E'\x01', ' ')) AS folded) AS a
-    CROSS JOIN LATERAL (SELECT search_question_phone(a.folded) AS phone) AS f
-    LEFT JOIN LATERAL (
-        SELECT w.word, row_number() OVER (ORDER BY min(w.at)) AS n,
-            replace(w.word, '-', '_') AS pattern,
-            w.word ~ ('[' || search_unspaced() || ']') AS is_unspaced
-        FROM string_to_table(a.folded, ' ') WITH ORDINALITY AS w (word, at)
-        WHERE w.word <> '' GROUP BY w.word
-    ) AS q ON true GROUP BY f.phone);
+    CROSS JOIN LATERAL (
+        SELECT nullif(digits, btrim(a.folded)) AS joined, nullif(ltrim(digits, '0'), '') AS phone
+        FROM search_question_digits(a.folded) AS digits
+    ) AS d
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(array_agg(q.word ORDER BY q.n) FILTER (WHERE NOT q.is_unspaced), '{}') AS words,
+            coalesce(
+                array_agg(q.word ORDER BY q.n) FILTER (WHERE q.is_unspaced AND length(q.word) > 1),
+                CASE WHEN bool_or(NOT q.is_unspaced) THEN '{}'
+                    ELSE (array_agg(q.word ORDER BY q.n))[:2] END,
+                '{}') AS unspaced,
+            coalesce(array_agg('% ' || q.pattern || ' %' ORDER BY q.n), '{}') AS whole_patterns,
+            coalesce(array_agg('% ' || q.pattern || CASE
+                WHEN length(q.word) > 1 OR q.is_unspaced THEN '%' ELSE ' %' END ORDER BY q.n), '{}')
+                AS prefix_patterns,
+            coalesce(array_agg(CASE
+                WHEN q.is_unspaced OR q.n <= 8 AND search_allows_substring(q.word)
+                    THEN '%' || q.pattern || '%'
+                WHEN length(q.word) > 1 THEN '% ' || q.word || '%' ELSE '% ' || q.word || ' %' END
+                ORDER BY q.n), '{}') AS substring_patterns
+        FROM (
+            SELECT w.word, row_number() OVER (ORDER BY min(w.at)) AS n,
+                replace(w.word, '-', '_') AS pattern,
+                w.word ~ ('[' || search_unspaced() || ']') AS is_unspaced
+            FROM string_to_table(a.folded, ' ') WITH ORDINALITY AS w (word, at)
+            WHERE w.word <> '' GROUP BY w.word
+        ) AS q
+    ) AS p);
 
 -- All words that differ from the given word by one typo: one letter missing, added, changed, or swapped
 -- with the next. The letters that are tried are those of the word's script.
@@ -758,10 +774,17 @@ LANGUAGE plpgsql STABLE ROWS 1000 SET enable_seqscan = off AS $$
 DECLARE
     -- The index finds words of spaced scripts by their beginning, others anywhere.
     is_exact CONSTANT boolean := cardinality(question.words) = cardinality(question.whole_patterns);
+    -- Variables: a field of question is extracted for each row.
+    whole_patterns CONSTANT text[] := question.whole_patterns;
+    whole_digits CONSTANT text := question.whole_digits;
+    whole_phone CONSTANT text := question.whole_phone;
+    is_phone CONSTANT boolean := question.phone IS NOT NULL;
     query tsquery;
 BEGIN
     SELECT nullif(concat_ws('|', string_agg(k.keys, '&'),
-        search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0)), '')
+        search_key(tenant, is_live, question.digits, wanted_tier IS DISTINCT FROM 0),
+        replace(search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0), '=', '+')),
+        '')
     INTO query FROM (
         SELECT CASE WHEN wanted_tier = 0 THEN search_key(tenant, is_live, w, false)
             ELSE search_prefix_keys(tenant, is_live, w) END
@@ -771,8 +794,8 @@ BEGIN
     ) AS k (keys);
     RETURN QUERY SELECT f.id, f.score, f.tier FROM (
         SELECT s.id, s.score,
-            CASE WHEN s.text LIKE ALL (question.whole_patterns) OR s.text LIKE question.whole_phone
-                    THEN 0
+            CASE WHEN s.text LIKE ALL (whole_patterns) THEN 0
+                WHEN is_phone AND (s.text LIKE whole_digits OR s.keys LIKE whole_phone) THEN 0
                 WHEN is_exact OR s.text LIKE ALL (question.prefix_patterns) THEN 1
                 ELSE 2 END::smallint AS tier
         FROM lead_search s
@@ -780,7 +803,9 @@ BEGIN
           AND search_tokens(s.tenant_id, s.live, s.text, s.keys) @@ query
           AND (wanted_status_sources IS NULL OR s.status_source = ANY (wanted_status_sources))
     ) AS f
-    WHERE f.tier = wanted_tier OR (wanted_tier IS NULL AND f.tier < 2) LIMIT most;
+    -- The tier is computed again for each mention, so first what needs none.
+    WHERE (is_exact AND wanted_tier IS NULL) OR f.tier = wanted_tier
+       OR (wanted_tier IS NULL AND f.tier < 2) LIMIT most;
 END $$;
 
 -- Tier 2: up to `most` leads that contain every word, at least one of them only as a substring.
@@ -931,22 +956,23 @@ END $$;
 -- 6. The hit as the API returns it.
 
 -- The field with the best match; among equal matches the first of name, company, email, the custom
--- fields in their order, and phone. variants: words that match as typos. If the question is a phone
--- number that the lead has, its single words do not count.
+-- fields in their order, and phone. variants: words that match as typos. If the lead has the number that
+-- the words of the question are, the single words do not count.
 CREATE FUNCTION search_match_field(
-    text text, custom_fields json, question search_question, variants text[])
+    text text, keys text, custom_fields json, question search_question, variants text[])
 RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     fields CONSTANT text[] := string_to_array(text, E'\x01');
-    is_phone CONSTANT boolean := text LIKE question.prefix_phone;
+    is_number CONSTANT boolean := question.digits IS NOT NULL
+        AND (text LIKE question.prefix_digits OR keys LIKE question.prefix_phone);
     best integer := 4;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
         tier := CASE
-            WHEN is_phone THEN CASE WHEN fields[at] LIKE question.whole_phone THEN 0
-                WHEN fields[at] LIKE question.prefix_phone THEN 1 ELSE 4 END
+            WHEN is_number THEN CASE WHEN fields[at] LIKE question.whole_digits THEN 0
+                WHEN fields[at] LIKE question.prefix_digits THEN 1 ELSE 4 END
             WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
             WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
             WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
@@ -957,10 +983,15 @@ BEGIN
             EXIT WHEN best = 0;
         END IF;
     END LOOP;
-    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE coalesce((
+    IF question.phone IS NOT NULL AND best > (CASE WHEN keys LIKE question.whole_phone THEN 0
+        WHEN keys LIKE question.prefix_phone THEN 1 ELSE 4 END)
+    THEN
+        RETURN 'phone';
+    END IF;
+    RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE (
         SELECT 'customFields.' || k.key
         FROM json_object_keys(custom_fields) WITH ORDINALITY AS k (key, at)
-        WHERE k.at = matched - 3), CASE WHEN matched > 3 THEN 'phone' END) END;
+        WHERE k.at = matched - 3) END;
 END $$;
 
 CREATE TYPE lead_hit_on_wire AS (

@@ -30,6 +30,8 @@ LEADS: list[dict[str, Any]] = [
     {"email": "uk@x.io", "phone": "tel:+44 20/7946-0958 x22"},
     {"email": "sa@x.io", "phone": "٠٥٠١٢٣٤٥٦٧"},
     {"email": "it@x.io", "phone": "+39 06 9876543", "custom_fields": {"a": 1, "b": [2, 3]}},
+    {"email": "mob@x.io", "custom_fields": {"mobile": "03012399"}, "phone": "+4930555"},
+    {"email": "old@x.io", "custom_fields": {"mobile": "0301239"}, "phone": "no 1"},
     {"email": "note@x.io", "custom_fields": {"fax": "+1 (555) 867-5309"}},
 ]
 
@@ -68,6 +70,8 @@ async def find(api: Api, q: str) -> list[tuple[str, str]]:
         ("06 9876543", [("it@x.io", "phone")]),
         ("+1 (555) 867", [("note@x.io", "customFields.fax")]),
         ("5309 555", [("note@x.io", "customFields.fax")]),
+        ("030 123 99", [("mob@x.io", "customFields.mobile")]),
+        ("5550", []),
         ("014 2000", []),
         ("5550142001", []),
     ],
