@@ -93,14 +93,14 @@ FROM (
     ) AS s
     WHERE CASE $5::integer
         WHEN 0 THEN s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            OR s.text LIKE (SELECT (parsed).whole_digits FROM question)
-            OR s.keys LIKE (SELECT (parsed).whole_phone FROM question)
+            OR s.text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            OR s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[])
         WHEN 1 THEN (s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
-                OR s.text LIKE (SELECT (parsed).prefix_digits FROM question)
-                OR s.keys LIKE (SELECT (parsed).prefix_phone FROM question))
+                OR s.text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+                OR s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))
             AND NOT s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            AND NOT s.text LIKE (SELECT (parsed).whole_digits FROM question)
-            AND NOT s.keys LIKE (SELECT (parsed).whole_phone FROM question)
+            AND NOT s.text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            AND NOT s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[])
         ELSE s.text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
             AND NOT s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[]) END
     ORDER BY r.score DESC, r.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
@@ -122,16 +122,19 @@ WITH question AS MATERIALIZED (
 SELECT count(*) AS sampled,
     count(*) FILTER (WHERE has_status_source
         AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            OR text LIKE (SELECT (parsed).whole_digits FROM question)
-            OR keys LIKE (SELECT (parsed).whole_phone FROM question))) AS whole_words,
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[]))) AS whole_words,
     count(*) FILTER (WHERE has_status_source
         AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
-            OR text LIKE (SELECT (parsed).prefix_digits FROM question)
-            OR keys LIKE (SELECT (parsed).prefix_phone FROM question))) AS prefixes,
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS prefixes,
     count(*) FILTER (WHERE has_status_source
         AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
-            OR text LIKE (SELECT (parsed).prefix_digits FROM question)
-            OR keys LIKE (SELECT (parsed).prefix_phone FROM question))) AS substrings
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS substrings
 FROM (
     SELECT s.text, s.keys, ($4::smallint[] IS NULL OR s.status_source = ANY ($4)) AS has_status_source
     FROM lead_search s TABLESAMPLE SYSTEM (least(100, 100.0 * $5::integer / $6::bigint, (
@@ -154,16 +157,19 @@ WITH question AS MATERIALIZED (
 SELECT count(*) AS sampled,
     count(*) FILTER (WHERE has_status_source
         AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            OR text LIKE (SELECT (parsed).whole_digits FROM question)
-            OR keys LIKE (SELECT (parsed).whole_phone FROM question))) AS whole_words,
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[]))) AS whole_words,
     count(*) FILTER (WHERE has_status_source
         AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
-            OR text LIKE (SELECT (parsed).prefix_digits FROM question)
-            OR keys LIKE (SELECT (parsed).prefix_phone FROM question))) AS prefixes,
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS prefixes,
     count(*) FILTER (WHERE has_status_source
         AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
-            OR text LIKE (SELECT (parsed).prefix_digits FROM question)
-            OR keys LIKE (SELECT (parsed).prefix_phone FROM question))) AS substrings
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS substrings
 FROM (
     SELECT r.text, r.keys, ($4::smallint[] IS NULL OR r.status_source = ANY ($4)) AS has_status_source
     FROM start CROSS JOIN LATERAL (

@@ -82,12 +82,7 @@ CREATE TYPE search_question AS (
 	whole_patterns text[],
 	prefix_patterns text[],
 	substring_patterns text[],
-	digits text,
-	whole_digits text,
-	prefix_digits text,
-	phone text,
-	whole_phone text,
-	prefix_phone text
+	digits text
 );
 
 CREATE TYPE timeline_on_wire AS (
@@ -1136,6 +1131,10 @@ CREATE FUNCTION search_allows_substring(word text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN ((length(word) > 2) AND (ltrim(word, '0123456789'::text) <> ''::text));
 
+CREATE FUNCTION search_country_code_length(digits text) RETURNS integer
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN ("left"(digits, 1) = ANY (ARRAY['1'::text, '7'::text])) THEN 1 WHEN ("left"(digits, 2) = ANY (ARRAY['20'::text, '27'::text, '30'::text, '31'::text, '32'::text, '33'::text, '34'::text, '36'::text, '39'::text, '40'::text, '41'::text, '43'::text, '44'::text, '45'::text, '46'::text, '47'::text, '48'::text, '49'::text, '51'::text, '52'::text, '53'::text, '54'::text, '55'::text, '56'::text, '57'::text, '58'::text, '60'::text, '61'::text, '62'::text, '63'::text, '64'::text, '65'::text, '66'::text, '81'::text, '82'::text, '84'::text, '86'::text, '90'::text, '91'::text, '92'::text, '93'::text, '94'::text, '95'::text, '98'::text])) THEN 2 ELSE 3 END;
+
 CREATE FUNCTION search_digits() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (SELECT string_agg(chr((zero.zero + n.n)), ''::text ORDER BY zero.zero, n.n) AS string_agg FROM (unnest(ARRAY[1632, 1776, 1984, 2406, 2534, 2662, 2790, 2918, 3046, 3174, 3302, 3430, 3558, 3664, 3792, 3872, 4160, 4240, 6112, 6160, 6470, 6608, 6784, 6800, 6992, 7088, 7232, 7248, 42528, 43216, 43264, 43472, 43504, 43600, 44016, 66720, 68912, 69734, 69872, 69942, 70096, 70384, 70736, 70864, 71248, 71360, 71472, 71904, 72016, 72784, 73040, 73120, 92768, 92864, 93008, 123200, 123632, 125264]) zero(zero) CROSS JOIN generate_series(0, 9) n(n)));
@@ -1154,7 +1153,7 @@ CREATE FUNCTION search_document(name text, company text, email text, custom_fiel
                     FROM unnest(tags) AS tag) END,
             E'\x01@' || replace(assigned_to, E'\x01', E'\x02'), f.pairs,
             CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
-                THEN search_phone_keys(phone, phone_e164) END)
+                THEN search_phone_key(phone, phone_e164) END)
     FROM (
         SELECT
             string_agg(E' \x01 ' || coalesce(replace(CASE
@@ -1177,32 +1176,41 @@ CREATE FUNCTION search_find_prefix(tenant bigint, is_live boolean, question sear
     SET enable_seqscan TO 'off'
     AS $$
 DECLARE
-    -- The index finds words of spaced scripts by their beginning, others anywhere.
-    is_exact CONSTANT boolean := cardinality(question.words) = cardinality(question.whole_patterns);
-    -- Variables: a field of question is extracted for each row.
-    whole_patterns CONSTANT text[] := question.whole_patterns;
-    whole_digits CONSTANT text := question.whole_digits;
-    whole_phone CONSTANT text := question.whole_phone;
-    is_phone CONSTANT boolean := question.phone IS NOT NULL;
+    -- Whether the index finds nothing but prefixes. It finds words of unspaced scripts anywhere, and
+    -- phone numbers of any country.
+    is_exact CONSTANT boolean := question.digits IS NULL
+        AND cardinality(question.words) = cardinality(question.whole_patterns);
+    is_whole CONSTANT boolean := wanted_tier IS NOT DISTINCT FROM 0;
+    whole_patterns CONSTANT text[] := question.whole_patterns;  -- a field would be extracted for each row
+    keys text;
     query tsquery;
 BEGIN
-    SELECT nullif(concat_ws('|', string_agg(k.keys, '&'),
-        search_key(tenant, is_live, question.digits, wanted_tier IS DISTINCT FROM 0),
-        replace(search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0), '=', '+')),
-        '')
-    INTO query FROM (
-        SELECT CASE WHEN wanted_tier = 0 THEN search_key(tenant, is_live, w, false)
-            ELSE search_prefix_keys(tenant, is_live, w) END
-        FROM unnest(question.words) AS w
-        UNION ALL
-        SELECT search_syllable_keys(tenant, is_live, w, true) FROM unnest(question.unspaced) AS w
-    ) AS k (keys);
+    SELECT string_agg(CASE
+        WHEN is_whole THEN search_key(tenant, is_live, w, false)
+        ELSE search_prefix_keys(tenant, is_live, w) END, '&')
+    INTO keys FROM unnest(question.words) AS w;
+    IF question.unspaced <> '{}' THEN
+        keys := concat_ws('&', keys, (
+            SELECT string_agg(search_syllable_keys(tenant, is_live, w, true), '&')
+            FROM unnest(question.unspaced) AS w));
+    END IF;
+    IF question.digits IS NOT NULL THEN
+        keys := concat_ws('|', keys, search_key(tenant, is_live, question.digits, NOT is_whole), (
+            SELECT string_agg(DISTINCT format(CASE WHEN is_whole THEN '''%s%s+%s.'':*' ELSE '''%s%s+%s'':*' END,
+                tenant, CASE WHEN is_live THEN 'l' ELSE 't' END, number), '|')
+            FROM search_phone_readings(question.digits)));
+    END IF;
+    query := keys;
     RETURN QUERY SELECT f.id, f.score, f.tier FROM (
-        SELECT s.id, s.score,
-            CASE WHEN s.text LIKE ALL (whole_patterns) THEN 0
-                WHEN is_phone AND (s.text LIKE whole_digits OR s.keys LIKE whole_phone) THEN 0
-                WHEN is_exact OR s.text LIKE ALL (question.prefix_patterns) THEN 1
-                ELSE 2 END::smallint AS tier
+        SELECT s.id, s.score, CASE
+            WHEN s.text LIKE ALL (whole_patterns) THEN 0
+            WHEN is_exact THEN 1
+            WHEN question.digits IS NOT NULL AND (s.text LIKE '% ' || question.digits || ' %'
+                OR s.keys LIKE ANY (search_phone_patterns(question.digits, true))) THEN 0
+            WHEN s.text LIKE ALL (question.prefix_patterns) THEN 1
+            WHEN question.digits IS NOT NULL AND (s.text LIKE '% ' || question.digits || '%'
+                OR s.keys LIKE ANY (search_phone_patterns(question.digits, false))) THEN 1
+            ELSE 2 END::smallint AS tier
         FROM lead_search s
         WHERE s.tenant_id = tenant AND s.live = is_live
           AND search_tokens(s.tenant_id, s.live, s.text, s.keys) @@ query
@@ -1439,16 +1447,18 @@ CREATE FUNCTION search_match_field(text text, keys text, custom_fields json, que
     AS $$
 DECLARE
     fields CONSTANT text[] := string_to_array(text, E'\x01');
-    is_number CONSTANT boolean := question.digits IS NOT NULL
-        AND (text LIKE question.prefix_digits OR keys LIKE question.prefix_phone);
+    digits CONSTANT text := question.digits;
+    is_phone CONSTANT boolean := digits IS NOT NULL
+        AND keys LIKE ANY (search_phone_patterns(digits, false));
+    is_number CONSTANT boolean := is_phone OR digits IS NOT NULL AND text LIKE '% ' || digits || '%';
     best integer := 4;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
         tier := CASE
-            WHEN is_number THEN CASE WHEN fields[at] LIKE question.whole_digits THEN 0
-                WHEN fields[at] LIKE question.prefix_digits THEN 1 ELSE 4 END
+            WHEN is_number THEN CASE WHEN fields[at] LIKE '% ' || digits || ' %' THEN 0
+                WHEN fields[at] LIKE '% ' || digits || '%' THEN 1 ELSE 4 END
             WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
             WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
             WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
@@ -1459,9 +1469,7 @@ BEGIN
             EXIT WHEN best = 0;
         END IF;
     END LOOP;
-    IF question.phone IS NOT NULL AND best > (CASE WHEN keys LIKE question.whole_phone THEN 0
-        WHEN keys LIKE question.prefix_phone THEN 1 ELSE 4 END)
-    THEN
+    IF is_phone AND (best > 1 OR best > 0 AND keys LIKE ANY (search_phone_patterns(digits, true))) THEN
         RETURN 'phone';
     END IF;
     RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE (
@@ -1470,35 +1478,50 @@ BEGIN
         WHERE k.at = matched - 3) END;
 END $$;
 
-CREATE FUNCTION search_phone_keys(phone text, phone_e164 text) RETURNS text
+CREATE FUNCTION search_phone_key(phone text, phone_e164 text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
     AS $$
 DECLARE
-    digits text := translate(phone, '+ ().-', '');
-    international text := substr(phone_e164, 2);
-    national text;
+    digits text := substr(phone_e164, 2);
+    code_length integer;
 BEGIN
-    IF digits ~ '[^0-9]' THEN
-        digits := replace(substring(search_fold(phone) FROM '[0-9][0-9 ]*'), ' ', '');
+    IF digits IS NULL THEN
+        digits := translate(phone, '+ ().-', '');
+        IF digits ~ '[^0-9]' THEN
+            digits := replace(substring(search_fold(phone) FROM '[0-9][0-9 ]*'), ' ', '');
+        END IF;
+        IF phone ~ '^[^0-9]*[+＋]' OR digits LIKE '00%' THEN
+            digits := ltrim(digits, '0');
+        ELSE
+            code_length := 0;
+        END IF;
     END IF;
-    digits := coalesce(ltrim(digits, '0'), '');
-    IF international IS NULL AND phone ~ '^[^0-9]*[+＋]' THEN
-        international := digits;
-    END IF;
-    IF international IS NOT NULL THEN
-        national := ltrim(substr(international, CASE
-            WHEN left(international, 1) IN ('1', '7') THEN 2
-            WHEN left(international, 2) IN (
-                '20', '27', '30', '31', '32', '33', '34', '36', '39', '40', '41', '43', '44', '45',
-                '46', '47', '48', '49', '51', '52', '53', '54', '55', '56', '57', '58', '60', '61',
-                '62', '63', '64', '65', '66', '81', '82', '84', '86', '90', '91', '92', '93', '94',
-                '95', '98') THEN 3
-            ELSE 4 END), '0');
-    END IF;
-    RETURN E'\x01+' || nullif(concat_ws(E'\x01+',
-        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '')
-        || E'\x01';
+    code_length := coalesce(code_length, search_country_code_length(digits));
+    RETURN E'\x01+' || nullif(ltrim(substr(digits, code_length + 1), '0'), '') || '.'
+        || left(digits, code_length) || E'\x01';
 END $$;
+
+CREATE FUNCTION search_phone_readings(digits text) RETURNS TABLE(number text, country_code text)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    SELECT r.number, r.country_code
+    FROM (
+        SELECT ltrim(digits, '0') AS stripped,
+            search_country_code_length(ltrim(digits, '0')) AS code_length
+    ) AS d
+    CROSS JOIN LATERAL (VALUES
+        (d.stripped, NULL, true),
+        (ltrim(substr(d.stripped, d.code_length + 1), '0'), left(d.stripped, d.code_length),
+            digits !~ '^0[^0]'),
+        (ltrim(substr(d.stripped, d.code_length + 1), '0'), '',
+            digits !~ '^0[^0]' AND length(d.stripped) > 10)
+    ) AS r (number, country_code, is_possible)
+    WHERE r.is_possible AND length(r.number) > 2;
+$$;
+
+CREATE FUNCTION search_phone_patterns(digits text, is_whole boolean) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN (digits IS NULL) THEN '{}'::text[] ELSE ARRAY(SELECT (((('%+'::text || r.number) || CASE WHEN search_phone_patterns.is_whole THEN ''::text ELSE '%'::text END) || '.'::text) || COALESCE((r.country_code || ''::text), '%'::text)) FROM search_phone_readings(search_phone_patterns.digits) r(number, country_code)) END;
 
 CREATE FUNCTION search_prefix_keys(tenant bigint, is_live boolean, asked text) RETURNS text
     LANGUAGE plpgsql STABLE
@@ -1523,9 +1546,18 @@ BEGIN
         FROM unnest(found) AS w WHERE w <> asked), '') || ')';
 END $$;
 
-CREATE FUNCTION search_question_digits(folded text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT q.digits FROM (SELECT replace("substring"(search_question_digits.folded, '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'::text), ' '::text, ''::text) AS digits) q WHERE ((length(q.digits) >= 5) AND (length(q.digits) <= 24)));
+CREATE FUNCTION search_question_digits(asked text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+    AS $_$
+DECLARE
+    digits text;
+BEGIN
+    IF asked ~ '[0-9]|[^\x01-\x7f]' THEN
+        digits := replace(substring(search_fold(asked) FROM
+            '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'), ' ', '');
+    END IF;
+    RETURN CASE WHEN length(digits) BETWEEN 5 AND 24 THEN digits END;
+END $_$;
 
 CREATE FUNCTION search_unspaced() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1533,7 +1565,7 @@ CREATE FUNCTION search_unspaced() RETURNS text
 
 CREATE FUNCTION search_question_parse(asked text) RETURNS search_question
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT ROW(p.words, p.unspaced, p.whole_patterns, p.prefix_patterns, p.substring_patterns, d.joined, COALESCE((('% '::text || d.joined) || ' %'::text), ''::text), COALESCE((('% '::text || d.joined) || '%'::text), ''::text), d.phone, COALESCE((('%+'::text || d.phone) || '%'::text), ''::text), COALESCE((('%+'::text || d.phone) || '%'::text), ''::text))::search_question AS "row" FROM (((SELECT search_fold(replace(search_question_parse.asked, ''::text, ' '::text)) AS folded) a CROSS JOIN LATERAL (SELECT NULLIF(digits.digits, btrim(a.folded)) AS joined, NULLIF(ltrim(digits.digits, '0'::text), ''::text) AS phone FROM search_question_digits(a.folded) digits(digits)) d) CROSS JOIN LATERAL (SELECT COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (NOT q.is_unspaced)), '{}'::text[]) AS words, COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (q.is_unspaced AND (length(q.word) > 1))), CASE WHEN bool_or((NOT q.is_unspaced)) THEN '{}'::text[] ELSE (array_agg(q.word ORDER BY q.n))[:2] END, '{}'::text[]) AS unspaced, COALESCE(array_agg((('% '::text || q.pattern) || ' %'::text) ORDER BY q.n), '{}'::text[]) AS whole_patterns, COALESCE(array_agg((('% '::text || q.pattern) || CASE WHEN ((length(q.word) > 1) OR q.is_unspaced) THEN '%'::text ELSE ' %'::text END) ORDER BY q.n), '{}'::text[]) AS prefix_patterns, COALESCE(array_agg(CASE WHEN (q.is_unspaced OR ((q.n <= 8) AND search_allows_substring(q.word))) THEN (('%'::text || q.pattern) || '%'::text) WHEN (length(q.word) > 1) THEN (('% '::text || q.word) || '%'::text) ELSE (('% '::text || q.word) || ' %'::text) END ORDER BY q.n), '{}'::text[]) AS substring_patterns FROM (SELECT w.word, row_number() OVER (ORDER BY (min(w.at))) AS n, replace(w.word, '-'::text, '_'::text) AS pattern, (w.word ~ (('['::text || search_unspaced()) || ']'::text)) AS is_unspaced FROM string_to_table(a.folded, ' '::text) WITH ORDINALITY w(word, at) WHERE (w.word <> ''::text) GROUP BY w.word) q) p));
+    RETURN (SELECT ROW(COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (NOT q.is_unspaced)), '{}'::text[]), COALESCE(array_agg(q.word ORDER BY q.n) FILTER (WHERE (q.is_unspaced AND (length(q.word) > 1))), CASE WHEN bool_and(q.is_unspaced) THEN (array_agg(q.word ORDER BY q.n))[:2] ELSE NULL::text[] END, '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || ' %'::text) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg((('% '::text || q.pattern) || CASE WHEN ((length(q.word) > 1) OR q.is_unspaced) THEN '%'::text ELSE ' %'::text END) ORDER BY q.n), '{}'::text[]), COALESCE(array_agg(CASE WHEN (q.is_unspaced OR ((q.n <= 8) AND search_allows_substring(q.word))) THEN (('%'::text || q.pattern) || '%'::text) WHEN (length(q.word) > 1) THEN (('% '::text || q.word) || '%'::text) ELSE (('% '::text || q.word) || ' %'::text) END ORDER BY q.n), '{}'::text[]), search_question_digits(search_question_parse.asked))::search_question AS "row" FROM (SELECT w.word, row_number() OVER (ORDER BY (min(w.at))) AS n, replace(w.word, '-'::text, '_'::text) AS pattern, (w.word ~ (('['::text || search_unspaced()) || ']'::text)) AS is_unspaced FROM string_to_table(search_fold(replace(search_question_parse.asked, ''::text, ' '::text)), ' '::text) WITH ORDINALITY w(word, at) WHERE (w.word <> ''::text) GROUP BY w.word) q);
 
 CREATE FUNCTION search_readable(fields json) RETURNS json
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE

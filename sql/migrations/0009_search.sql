@@ -51,11 +51,12 @@
 -- The index holds a token for each syllable and the next (search_tokens), so it finds any two syllables; LIKE on the text checks the order and finds the tier. Such words are not in the lexicon. A typo in
 -- them is one syllable too many or two swapped, in words of four syllables or more.
 --
--- PHONE NUMBERS. The digits of a phone number are keys: as sent, with the country code and without it, each
--- without zeros in front (search_phone_keys). They are not in the text, so `555` does not find every
+-- PHONE NUMBERS. The digits of a phone number are a key of the lead: without country code, then a dot and the
+-- country code, if it is known (search_phone_key). They are not in the text, so `555` does not find every
 -- number with these digits, and other questions cost no more. A question of at least five digits
--- and no letters also finds the leads whose phone number, or one of whose words, is or begins with
--- all its digits.
+-- and no letters also finds the leads of which a word or the phone number is or begins with all its digits,
+-- read as a number with and without country code (search_phone_readings). Zeros in front of a number
+-- do not count: they are trunk and international prefixes.
 --
 -- COST. The cost of a whole word or a prefix grows with its matches in the tenant. PostgreSQL compares
 -- every key of a tsquery with every hit. The functions below therefore send few keys at a time (64),
@@ -257,43 +258,46 @@ EXCEPTION WHEN untranslatable_character OR invalid_text_representation THEN
     RETURN '{}';
 END $$;
 
--- The keys of a phone number: its digits up to the first letter (an extension), those of phone_e164, and
--- those without the country code, if it is known; without zeros in front, which are trunk and
--- international prefixes. Null: no digits.
-CREATE FUNCTION search_phone_keys(phone text, phone_e164 text) RETURNS text
+-- How many of the digits of an international number are the country code.
+CREATE FUNCTION search_country_code_length(digits text) RETURNS integer
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN left(digits, 1) IN ('1', '7') THEN 1
+    WHEN left(digits, 2) IN (
+        '20', '27', '30', '31', '32', '33', '34', '36', '39', '40', '41', '43', '44', '45', '46', '47',
+        '48', '49', '51', '52', '53', '54', '55', '56', '57', '58', '60', '61', '62', '63', '64', '65',
+        '66', '81', '82', '84', '86', '90', '91', '92', '93', '94', '95', '98') THEN 2
+    ELSE 3 END;
+
+-- The key of a phone number, between two U+0001: +5550142000.1 for the country code 1, +5550142000. if it
+-- is not known. An extension, from the first letter on, is left out. Null: no digits.
+CREATE FUNCTION search_phone_key(phone text, phone_e164 text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
-    digits text := translate(phone, '+ ().-', '');
-    international text := substr(phone_e164, 2);
-    national text;
+    digits text := substr(phone_e164, 2);
+    code_length integer;
 BEGIN
-    IF digits ~ '[^0-9]' THEN
-        digits := replace(substring(search_fold(phone) FROM '[0-9][0-9 ]*'), ' ', '');
+    IF digits IS NULL THEN
+        digits := translate(phone, '+ ().-', '');
+        IF digits ~ '[^0-9]' THEN
+            digits := replace(substring(search_fold(phone) FROM '[0-9][0-9 ]*'), ' ', '');
+        END IF;
+        IF phone ~ '^[^0-9]*[+＋]' OR digits LIKE '00%' THEN
+            digits := ltrim(digits, '0');
+        ELSE
+            code_length := 0;
+        END IF;
     END IF;
-    digits := coalesce(ltrim(digits, '0'), '');
-    IF international IS NULL AND phone ~ '^[^0-9]*[+＋]' THEN
-        international := digits;
-    END IF;
-    IF international IS NOT NULL THEN
-        national := ltrim(substr(international, CASE
-            WHEN left(international, 1) IN ('1', '7') THEN 2
-            WHEN left(international, 2) IN (
-                '20', '27', '30', '31', '32', '33', '34', '36', '39', '40', '41', '43', '44', '45',
-                '46', '47', '48', '49', '51', '52', '53', '54', '55', '56', '57', '58', '60', '61',
-                '62', '63', '64', '65', '66', '81', '82', '84', '86', '90', '91', '92', '93', '94',
-                '95', '98') THEN 3
-            ELSE 4 END), '0');
-    END IF;
-    RETURN E'\x01+' || nullif(concat_ws(E'\x01+',
-        nullif(digits, ''), nullif(international, digits), nullif(nullif(national, digits), '')), '')
-        || E'\x01';
+    code_length := coalesce(code_length, search_country_code_length(digits));
+    RETURN E'\x01+' || nullif(ltrim(substr(digits, code_length + 1), '0'), '') || '.'
+        || left(digits, code_length) || E'\x01';
 END $$;
 
 -- The searchable document of a lead.
 -- text: the folded words of name, company, e-mail address and each custom field, in this order. Every
 -- word is surrounded by spaces; a U+0001, as a word, separates two fields.
--- keys: the phone number, and what lists filter by, each after a U+0001: #tag, @assignee, :field=value,
--- +digits of the phone number, which another U+0001 follows. Long values are cut
+-- keys: what lists filter by, each after a U+0001: #tag, @assignee, :field=value; then the phone number.
+-- Long values are cut
 -- and a U+0001 becomes U+0002, so a list compares such filters with the lead itself.
 CREATE FUNCTION search_document(
     name text, company text, email text, custom_fields json, tags text[], assigned_to text,
@@ -310,7 +314,7 @@ RETURNS TABLE (text text, keys text) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
                     FROM unnest(tags) AS tag) END,
             E'\x01@' || replace(assigned_to, E'\x01', E'\x02'), f.pairs,
             CASE WHEN phone IS NOT NULL OR phone_e164 IS NOT NULL
-                THEN search_phone_keys(phone, phone_e164) END)
+                THEN search_phone_key(phone, phone_e164) END)
     FROM (
         SELECT
             string_agg(E' \x01 ' || coalesce(replace(CASE
@@ -585,65 +589,78 @@ RETURN length(word) > 2 AND ltrim(word, '0123456789') <> '';
 -- unspaced: the words of unspaced scripts, which are not in words. A lone syllable is in so many leads that
 -- the index is asked for it only if the question has no other words: for two of them. In patterns `_`
 -- joins their syllables: a hyphen or a space in the text.
--- digits: those of a question that may be a phone number, if it has several words; whole_digits and
--- prefix_digits are patterns for them in the text. phone: the same without zeros in front, of one
--- word too; whole_phone and prefix_phone are patterns for the keys. A lead that matches one of them is a hit,
--- whatever its words. Without digits they are null, and no text and no keys are like the patterns.
+-- digits: those of a question that may be a phone number; null: it is none.
 CREATE TYPE search_question AS (
     words text[], unspaced text[],
-    whole_patterns text[], prefix_patterns text[], substring_patterns text[],
-    digits text, whole_digits text, prefix_digits text,
-    phone text, whole_phone text, prefix_phone text);
+    whole_patterns text[], prefix_patterns text[], substring_patterns text[], digits text);
 
--- The digits of a question that may be a phone number, an extension left out; null if it is none.
-CREATE FUNCTION search_question_digits(folded text) RETURNS text
+-- The digits of a question that may be a phone number, without an extension; null: it is none.
+CREATE FUNCTION search_question_digits(asked text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    digits text;
+BEGIN
+    IF asked ~ '[0-9]|[^\x01-\x7f]' THEN
+        digits := replace(substring(search_fold(asked) FROM
+            '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'), ' ', '');
+    END IF;
+    RETURN CASE WHEN length(digits) BETWEEN 5 AND 24 THEN digits END;
+END $$;
+
+-- What the digits of a question may be: a number without country code (null: any), and, unless they begin with
+-- one zero, a number with country code. With 11 digits and more, the code may also be unknown (''): a
+-- lead may have the number without it.
+CREATE FUNCTION search_phone_readings(digits text)
+RETURNS TABLE (number text, country_code text) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT r.number, r.country_code
+    FROM (
+        SELECT ltrim(digits, '0') AS stripped,
+            search_country_code_length(ltrim(digits, '0')) AS code_length
+    ) AS d
+    CROSS JOIN LATERAL (VALUES
+        (d.stripped, NULL, true),
+        (ltrim(substr(d.stripped, d.code_length + 1), '0'), left(d.stripped, d.code_length),
+            digits !~ '^0[^0]'),
+        (ltrim(substr(d.stripped, d.code_length + 1), '0'), '',
+            digits !~ '^0[^0]' AND length(d.stripped) > 10)
+    ) AS r (number, country_code, is_possible)
+    WHERE r.is_possible AND length(r.number) > 2;
+$$;
+
+-- Patterns for the keys of a lead with the phone number, whole or as a prefix; one of them must match.
+CREATE FUNCTION search_phone_patterns(digits text, is_whole boolean) RETURNS text[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN (
-    SELECT digits FROM (
-        SELECT replace(substring(folded FROM
-            '^ *(?:tel +)?([0-9][0-9 ]*?) *(?:(?:x|ext) *[0-9]*)? *$'), ' ', '') AS digits
-    ) AS q WHERE length(digits) BETWEEN 5 AND 24);
+RETURN CASE WHEN digits IS NULL THEN '{}' ELSE ARRAY(
+    SELECT E'%\x01+' || r.number || CASE WHEN is_whole THEN '' ELSE '%' END || '.'
+        || coalesce(r.country_code || E'\x01', '%')
+    FROM search_phone_readings(digits) AS r) END;
 
 CREATE FUNCTION search_question_parse(asked text) RETURNS search_question
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (
     SELECT ROW(
-        p.words, p.unspaced, p.whole_patterns, p.prefix_patterns, p.substring_patterns,
-        d.joined, coalesce('% ' || d.joined || ' %', E'\x01'),
-        coalesce('% ' || d.joined || '%', E'\x01'),
-        d.phone, coalesce(E'%\x01+' || d.phone || E'\x01%', E'\x01'),
-        coalesce(E'%\x01+' || d.phone || '%', E'\x01')
+        coalesce(array_agg(q.word ORDER BY q.n) FILTER (WHERE NOT q.is_unspaced), '{}'),
+        coalesce(
+            array_agg(q.word ORDER BY q.n) FILTER (WHERE q.is_unspaced AND length(q.word) > 1),
+            CASE WHEN bool_and(q.is_unspaced) THEN (array_agg(q.word ORDER BY q.n))[:2] END, '{}'),
+        coalesce(array_agg('% ' || q.pattern || ' %' ORDER BY q.n), '{}'),
+        coalesce(array_agg('% ' || q.pattern || CASE
+            WHEN length(q.word) > 1 OR q.is_unspaced THEN '%' ELSE ' %' END ORDER BY q.n), '{}'),
+        coalesce(array_agg(CASE
+            WHEN q.is_unspaced OR q.n <= 8 AND search_allows_substring(q.word)
+                THEN '%' || q.pattern || '%'
+            WHEN length(q.word) > 1 THEN '% ' || q.word || '%' ELSE '% ' || q.word || ' %' END
+            ORDER BY q.n), '{}'),
+        search_question_digits(asked)
     )::search_question
-    FROM (SELECT search_fold(replace(asked, E'\x01', ' ')) AS folded) AS a
-    CROSS JOIN LATERAL (
-        SELECT nullif(digits, btrim(a.folded)) AS joined, nullif(ltrim(digits, '0'), '') AS phone
-        FROM search_question_digits(a.folded) AS digits
-    ) AS d
-    CROSS JOIN LATERAL (
-        SELECT
-            coalesce(array_agg(q.word ORDER BY q.n) FILTER (WHERE NOT q.is_unspaced), '{}') AS words,
-            coalesce(
-                array_agg(q.word ORDER BY q.n) FILTER (WHERE q.is_unspaced AND length(q.word) > 1),
-                CASE WHEN bool_or(NOT q.is_unspaced) THEN '{}'
-                    ELSE (array_agg(q.word ORDER BY q.n))[:2] END,
-                '{}') AS unspaced,
-            coalesce(array_agg('% ' || q.pattern || ' %' ORDER BY q.n), '{}') AS whole_patterns,
-            coalesce(array_agg('% ' || q.pattern || CASE
-                WHEN length(q.word) > 1 OR q.is_unspaced THEN '%' ELSE ' %' END ORDER BY q.n), '{}')
-                AS prefix_patterns,
-            coalesce(array_agg(CASE
-                WHEN q.is_unspaced OR q.n <= 8 AND search_allows_substring(q.word)
-                    THEN '%' || q.pattern || '%'
-                WHEN length(q.word) > 1 THEN '% ' || q.word || '%' ELSE '% ' || q.word || ' %' END
-                ORDER BY q.n), '{}') AS substring_patterns
-        FROM (
-            SELECT w.word, row_number() OVER (ORDER BY min(w.at)) AS n,
-                replace(w.word, '-', '_') AS pattern,
-                w.word ~ ('[' || search_unspaced() || ']') AS is_unspaced
-            FROM string_to_table(a.folded, ' ') WITH ORDINALITY AS w (word, at)
-            WHERE w.word <> '' GROUP BY w.word
-        ) AS q
-    ) AS p);
+    FROM (
+        SELECT w.word, row_number() OVER (ORDER BY min(w.at)) AS n,
+            replace(w.word, '-', '_') AS pattern,
+            w.word ~ ('[' || search_unspaced() || ']') AS is_unspaced
+        FROM string_to_table(search_fold(replace(asked, E'\x01', ' ')), ' ')
+            WITH ORDINALITY AS w (word, at)
+        WHERE w.word <> '' GROUP BY w.word
+    ) AS q);
 
 -- All words that differ from the given word by one typo: one letter missing, added, changed, or swapped
 -- with the next. The letters that are tried are those of the word's script.
@@ -772,32 +789,41 @@ CREATE FUNCTION search_find_prefix(
 RETURNS TABLE (id text, score smallint, tier smallint)
 LANGUAGE plpgsql STABLE ROWS 1000 SET enable_seqscan = off AS $$
 DECLARE
-    -- The index finds words of spaced scripts by their beginning, others anywhere.
-    is_exact CONSTANT boolean := cardinality(question.words) = cardinality(question.whole_patterns);
-    -- Variables: a field of question is extracted for each row.
-    whole_patterns CONSTANT text[] := question.whole_patterns;
-    whole_digits CONSTANT text := question.whole_digits;
-    whole_phone CONSTANT text := question.whole_phone;
-    is_phone CONSTANT boolean := question.phone IS NOT NULL;
+    -- Whether the index finds nothing but prefixes. It finds words of unspaced scripts anywhere, and
+    -- phone numbers of any country.
+    is_exact CONSTANT boolean := question.digits IS NULL
+        AND cardinality(question.words) = cardinality(question.whole_patterns);
+    is_whole CONSTANT boolean := wanted_tier IS NOT DISTINCT FROM 0;
+    whole_patterns CONSTANT text[] := question.whole_patterns;  -- a field would be extracted for each row
+    keys text;
     query tsquery;
 BEGIN
-    SELECT nullif(concat_ws('|', string_agg(k.keys, '&'),
-        search_key(tenant, is_live, question.digits, wanted_tier IS DISTINCT FROM 0),
-        replace(search_key(tenant, is_live, question.phone, wanted_tier IS DISTINCT FROM 0), '=', '+')),
-        '')
-    INTO query FROM (
-        SELECT CASE WHEN wanted_tier = 0 THEN search_key(tenant, is_live, w, false)
-            ELSE search_prefix_keys(tenant, is_live, w) END
-        FROM unnest(question.words) AS w
-        UNION ALL
-        SELECT search_syllable_keys(tenant, is_live, w, true) FROM unnest(question.unspaced) AS w
-    ) AS k (keys);
+    SELECT string_agg(CASE
+        WHEN is_whole THEN search_key(tenant, is_live, w, false)
+        ELSE search_prefix_keys(tenant, is_live, w) END, '&')
+    INTO keys FROM unnest(question.words) AS w;
+    IF question.unspaced <> '{}' THEN
+        keys := concat_ws('&', keys, (
+            SELECT string_agg(search_syllable_keys(tenant, is_live, w, true), '&')
+            FROM unnest(question.unspaced) AS w));
+    END IF;
+    IF question.digits IS NOT NULL THEN
+        keys := concat_ws('|', keys, search_key(tenant, is_live, question.digits, NOT is_whole), (
+            SELECT string_agg(DISTINCT format(CASE WHEN is_whole THEN '''%s%s+%s.'':*' ELSE '''%s%s+%s'':*' END,
+                tenant, CASE WHEN is_live THEN 'l' ELSE 't' END, number), '|')
+            FROM search_phone_readings(question.digits)));
+    END IF;
+    query := keys;
     RETURN QUERY SELECT f.id, f.score, f.tier FROM (
-        SELECT s.id, s.score,
-            CASE WHEN s.text LIKE ALL (whole_patterns) THEN 0
-                WHEN is_phone AND (s.text LIKE whole_digits OR s.keys LIKE whole_phone) THEN 0
-                WHEN is_exact OR s.text LIKE ALL (question.prefix_patterns) THEN 1
-                ELSE 2 END::smallint AS tier
+        SELECT s.id, s.score, CASE
+            WHEN s.text LIKE ALL (whole_patterns) THEN 0
+            WHEN is_exact THEN 1
+            WHEN question.digits IS NOT NULL AND (s.text LIKE '% ' || question.digits || ' %'
+                OR s.keys LIKE ANY (search_phone_patterns(question.digits, true))) THEN 0
+            WHEN s.text LIKE ALL (question.prefix_patterns) THEN 1
+            WHEN question.digits IS NOT NULL AND (s.text LIKE '% ' || question.digits || '%'
+                OR s.keys LIKE ANY (search_phone_patterns(question.digits, false))) THEN 1
+            ELSE 2 END::smallint AS tier
         FROM lead_search s
         WHERE s.tenant_id = tenant AND s.live = is_live
           AND search_tokens(s.tenant_id, s.live, s.text, s.keys) @@ query
@@ -963,16 +989,18 @@ CREATE FUNCTION search_match_field(
 RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 DECLARE
     fields CONSTANT text[] := string_to_array(text, E'\x01');
-    is_number CONSTANT boolean := question.digits IS NOT NULL
-        AND (text LIKE question.prefix_digits OR keys LIKE question.prefix_phone);
+    digits CONSTANT text := question.digits;
+    is_phone CONSTANT boolean := digits IS NOT NULL
+        AND keys LIKE ANY (search_phone_patterns(digits, false));
+    is_number CONSTANT boolean := is_phone OR digits IS NOT NULL AND text LIKE '% ' || digits || '%';
     best integer := 4;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
         tier := CASE
-            WHEN is_number THEN CASE WHEN fields[at] LIKE question.whole_digits THEN 0
-                WHEN fields[at] LIKE question.prefix_digits THEN 1 ELSE 4 END
+            WHEN is_number THEN CASE WHEN fields[at] LIKE '% ' || digits || ' %' THEN 0
+                WHEN fields[at] LIKE '% ' || digits || '%' THEN 1 ELSE 4 END
             WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
             WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
             WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
@@ -983,9 +1011,7 @@ BEGIN
             EXIT WHEN best = 0;
         END IF;
     END LOOP;
-    IF question.phone IS NOT NULL AND best > (CASE WHEN keys LIKE question.whole_phone THEN 0
-        WHEN keys LIKE question.prefix_phone THEN 1 ELSE 4 END)
-    THEN
+    IF is_phone AND (best > 1 OR best > 0 AND keys LIKE ANY (search_phone_patterns(digits, true))) THEN
         RETURN 'phone';
     END IF;
     RETURN CASE matched WHEN 1 THEN 'name' WHEN 2 THEN 'company' WHEN 3 THEN 'email' ELSE (
