@@ -103,6 +103,28 @@ async def test_a_new_score_or_status_updates_the_search_row_in_place(conn: Conne
     assert (row["status_source"], row["score"], in_place) == (17, 7, 1)
 
 
+async def test_words_of_unspaced_scripts_are_tokens_of_two_syllables_and_not_in_the_lexicon(
+    conn: Connection,
+) -> None:
+    tenant = await make_tenant(conn)
+    await make_lead(conn, tenant.id, email="x@x.io", name="김 민수", company="株式会社ABC")
+    tokens = await conn.fetchval(
+        "SELECT tsvector_to_array(search_tokens(tenant_id, live, text, keys)) FROM lead_search "
+        "WHERE tenant_id = $1",
+        tenant.id,
+    )
+    words = {token.split("=")[1] for token in tokens}
+    assert words == {"김민", "민수", "-수", "株式", "-式会", "-会社", "-社", "abc", "x", "io"}
+    assert await conn.fetch("SELECT word FROM lead_word WHERE tenant_id = $1", tenant.id) == []
+
+
+async def test_a_phone_number_is_a_key_and_no_word(conn: Connection) -> None:
+    fields, keys = await describe(
+        conn, email="p@x.io", phone="(555) 014-2000 x22", phone_e164="+15550142000", tags=["a"]
+    )
+    assert (fields, keys) == (["", "", "p x io"], ["#a", "+5550142000.1", ""])
+
+
 async def test_the_lexicon_has_each_word_once_and_no_numbers_or_short_words(
     conn: Connection,
 ) -> None:
@@ -119,6 +141,8 @@ HOSTILE = {
     "numbers with hundreds of digits": {"a": [1e308] * 2300},
     "combining marks in the wrong order": {"a": "a" + "\u0301\u0327" * 3900},
     "marks of another script": {"a": "\u0915" + "\u094d\u093c" * 2500},
+    "syllables without spaces": {"a": "김민수박영희" * 890},
+    "syllables with spaces": {"a": "김 민-수 " * 1280},
 }
 
 
