@@ -1,6 +1,6 @@
 -- name: lead_insert_many
 -- Creates leads. $1 a JSON array of new leads, each with the id and actor of its event, and with key
--- and request if it came with an Idempotency-Key. Rows are inserted in key order: of two batches that
+-- and request if it came with an Idempotency-Key. phone_e164 may be absent. Rows are inserted in key order: of two batches that
 -- share e-mail addresses one waits for the other, without a deadlock. Returns
 --   written true    a new lead: its response;
 --   written false   the response that is stored under the key; nothing was done for this lead;
@@ -12,11 +12,12 @@ WITH input AS MATERIALIZED (
     SELECT i.*, now_ms() AS at
     FROM ROWS FROM (json_to_recordset($1) AS (
         tenant_id bigint, live boolean, id text, email text, email_key text, name text,
-        company text, title text, phone text, status text, source text, tags text[],
-        custom_fields json, assigned_to text, event_id text, actor text, key uuid, request uuid)
+        company text, title text, phone text, phone_e164 text, status text, source text,
+        tags text[], custom_fields json, assigned_to text, event_id text, actor text, key uuid,
+        request uuid)
     ) WITH ORDINALITY AS i (
-        tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
-        custom_fields, assigned_to, event_id, actor, key, request, ordinal)
+        tenant_id, live, id, email, email_key, name, company, title, phone, phone_e164, status,
+        source, tags, custom_fields, assigned_to, event_id, actor, key, request, ordinal)
 ), replayed AS MATERIALIZED (
     SELECT i.id, r.request, r.status, r.location, r.etag, r.body
     FROM input i CROSS JOIN LATERAL (
@@ -30,11 +31,12 @@ WITH input AS MATERIALIZED (
     ) AS w
 ), inserted AS (
     INSERT INTO lead (
-        tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
-        custom_fields, assigned_to, first_seen_at, last_active_at, created_at, updated_at)
+        tenant_id, live, id, email, email_key, name, company, title, phone, phone_e164, status,
+        source, tags, custom_fields, assigned_to, first_seen_at, last_active_at, created_at,
+        updated_at)
     SELECT
-        tenant_id, live, id, email, email_key, name, company, title, phone, status, source, tags,
-        custom_fields, assigned_to, at, at, at, at
+        tenant_id, live, id, email, email_key, name, company, title, phone, phone_e164, status,
+        source, tags, custom_fields, assigned_to, at, at, at, at
     FROM input i
     WHERE NOT EXISTS (SELECT FROM replayed r WHERE r.id = i.id)
       AND (SELECT count(*) FROM addresses) > 0
@@ -101,8 +103,9 @@ CROSS JOIN LATERAL (
 
 -- name: lead_update_many
 -- Changes leads. $1 a JSON array of patches, at most one per lead: ordinal (identifies the row in the
--- result), patch (new values by column), custom_fields (a merge patch; null: none), clears_fields
--- (deletes all custom fields), expected (the edit versions of If-Match; null: any), the ids of the
+-- result), patch (new values by column; a new phone without phone_e164 clears it), custom_fields (a
+-- merge patch; null: none), clears_fields (deletes all custom fields), expected (the edit versions of
+-- If-Match; null: any), the ids of the
 -- lead.updated event and of the event for a new status, and key and request as in lead_insert_many.
 -- $2 the most bytes and $3 the most keys of custom_fields. $4 whether to wait for leads that another
 -- transaction has locked, at most lock_timeout.
@@ -202,6 +205,8 @@ WITH input AS MATERIALIZED (
         edit_version = (d.old).version + 1 + d.enters_status::integer,
         email = (d.new).email, email_key = d.email_key, name = (d.new).name,
         company = (d.new).company, title = (d.new).title, phone = (d.new).phone,
+        phone_e164 = CASE WHEN (d.new).phone IS NOT DISTINCT FROM (d.old).phone
+            OR d.patch -> 'phone_e164' IS NOT NULL THEN (d.new).phone_e164 END,
         status = (d.new).status, source = (d.new).source, tags = (d.new).tags,
         custom_fields = d.fields, assigned_to = (d.new).assigned_to,
         last_active_at = d.at, updated_at = d.at

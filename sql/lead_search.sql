@@ -36,7 +36,7 @@ FROM (SELECT) AS one
 LEFT JOIN page p ON true
 LEFT JOIN LATERAL (
     SELECT lead_hit_json(l, search_match_field(
-        s.text, l.custom_fields, (SELECT parsed FROM question), (SELECT variants FROM typo_hit LIMIT 1)
+        s.text, s.keys, l.custom_fields, (SELECT parsed FROM question), (SELECT variants FROM typo_hit LIMIT 1)
         ))::text AS body
     FROM lead l JOIN lead_search s ON s.tenant_id = $1 AND s.live = $2 AND s.id = l.id
     WHERE l.tenant_id = $1 AND l.live = $2 AND l.id = p.id OFFSET 0
@@ -66,7 +66,7 @@ FROM (SELECT) AS one
 LEFT JOIN page p ON true
 LEFT JOIN LATERAL (
     SELECT lead_hit_json(l, search_match_field(
-        s.text, l.custom_fields, (SELECT parsed FROM question), NULL))::text AS body
+        s.text, s.keys, l.custom_fields, (SELECT parsed FROM question), NULL))::text AS body
     FROM lead l JOIN lead_search s ON s.tenant_id = $1 AND s.live = $2 AND s.id = l.id
     WHERE l.tenant_id = $1 AND l.live = $2 AND l.id = p.id OFFSET 0
 ) AS l ON true
@@ -82,26 +82,32 @@ WITH question AS MATERIALIZED (
 )
 SELECT w.id, w.score, $5::integer::smallint AS tier, l.body
 FROM (
-    SELECT r.id, r.score, s.text FROM (
+    SELECT r.id, r.score, s.text, s.keys FROM (
         SELECT id, score FROM lead_score
         WHERE tenant_id = $1 AND live = $2 AND (score, id) < ($7::smallint, $8::text)
         ORDER BY score DESC, id DESC LIMIT (SELECT $6::bigint)
     ) AS r CROSS JOIN LATERAL (
-        SELECT text FROM lead_search
+        SELECT text, keys FROM lead_search
         WHERE tenant_id = $1 AND live = $2 AND id = r.id AND ($4::smallint[] IS NULL OR status_source = ANY ($4))
         OFFSET 0
     ) AS s
     WHERE CASE $5::integer
         WHEN 0 THEN s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-        WHEN 1 THEN s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+            OR s.text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            OR s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[])
+        WHEN 1 THEN (s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+                OR s.text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+                OR s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))
             AND NOT s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
+            AND NOT s.text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            AND NOT s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[])
         ELSE s.text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
             AND NOT s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[]) END
     ORDER BY r.score DESC, r.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
 ) AS w
 CROSS JOIN LATERAL (
     SELECT lead_hit_json(l, search_match_field(
-        w.text, l.custom_fields, (SELECT parsed FROM question), NULL))::text AS body
+        w.text, w.keys, l.custom_fields, (SELECT parsed FROM question), NULL))::text AS body
     FROM lead l WHERE l.tenant_id = $1 AND l.live = $2 AND l.id = w.id OFFSET 0
 ) AS l
 ORDER BY w.score DESC, w.id DESC;
@@ -115,13 +121,22 @@ WITH question AS MATERIALIZED (
 )
 SELECT count(*) AS sampled,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])) AS whole_words,
+        AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[]))) AS whole_words,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])) AS prefixes,
+        AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS prefixes,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])) AS substrings
+        AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS substrings
 FROM (
-    SELECT s.text, ($4::smallint[] IS NULL OR s.status_source = ANY ($4)) AS has_status_source
+    SELECT s.text, s.keys, ($4::smallint[] IS NULL OR s.status_source = ANY ($4)) AS has_status_source
     FROM lead_search s TABLESAMPLE SYSTEM (least(100, 100.0 * $5::integer / $6::bigint, (
         SELECT 2000000 / greatest(reltuples, 1) FROM pg_class WHERE oid = 'lead_search'::regclass)))
     WHERE s.tenant_id = $1 AND s.live = $2
@@ -141,15 +156,24 @@ WITH question AS MATERIALIZED (
 )
 SELECT count(*) AS sampled,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])) AS whole_words,
+        AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[]))) AS whole_words,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])) AS prefixes,
+        AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS prefixes,
     count(*) FILTER (WHERE has_status_source
-        AND text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])) AS substrings
+        AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
+            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            OR keys LIKE ANY (
+                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS substrings
 FROM (
-    SELECT r.text, ($4::smallint[] IS NULL OR r.status_source = ANY ($4)) AS has_status_source
+    SELECT r.text, r.keys, ($4::smallint[] IS NULL OR r.status_source = ANY ($4)) AS has_status_source
     FROM start CROSS JOIN LATERAL (
-        SELECT text, status_source FROM lead_search
+        SELECT text, keys, status_source FROM lead_search
         WHERE tenant_id = $1 AND live = $2 AND id >= start.id
         ORDER BY id LIMIT (SELECT $5::bigint / greatest(count(*), 1) FROM start)
     ) AS r

@@ -10,6 +10,7 @@ from service.ids import make_id
 from service.leads.email_keys import make_email_key
 from service.leads.etags import Versions
 from service.leads.models import LeadPatch, NewLead
+from service.leads.phone_numbers import make_e164
 
 
 class LeadRow(msgspec.Struct, kw_only=True):
@@ -24,6 +25,7 @@ class LeadRow(msgspec.Struct, kw_only=True):
     company: str | None
     title: str | None
     phone: str | None
+    phone_e164: str | None
     status: str
     source: str
     tags: list[str]
@@ -67,6 +69,7 @@ def make_lead_row(principal: Principal, new: NewLead, key: IdempotencyKey | None
         company=new.company,
         title=new.title,
         phone=new.phone,
+        phone_e164=make_e164(new.phone, principal.phone_region),
         status=new.status,
         source=new.source,
         tags=new.tags,
@@ -95,6 +98,8 @@ def make_patch_row(
     if isinstance(patch.email, str):
         columns["email"] = patch.email.strip()
         columns["email_key"] = make_email_key(patch.email)
+    if patch.phone is not msgspec.UNSET:
+        columns["phone_e164"] = make_e164(patch.phone, principal.phone_region)
     if patch.tags is None:
         columns["tags"] = []
     fields = patch.custom_fields

@@ -47,6 +47,8 @@ CREATE TABLE lead (
     company               text CHECK (char_length(company) <= 200),
     title                 text CHECK (char_length(title) <= 200),
     phone                 text CHECK (char_length(phone) <= 50),
+    phone_e164            text  -- for search and duplicates, not shown
+        CHECK (phone_e164 ~ '^\+[1-9][0-9]{1,14}$'),
     status                text COLLATE "C" NOT NULL
         CHECK (status IN ('new', 'qualified', 'contacted', 'converted', 'lost')),
     source                text COLLATE "C" NOT NULL

@@ -26,7 +26,7 @@ async def filled(cluster: Cluster) -> AsyncIterator[asyncpg.Connection]:
         conn = await asyncpg.connect(dsn)
         tenant = await make_tenant(conn)
         assert tenant.id == 1
-        for name in ("Ada Osei", "Sarah Chen", None):
+        for name in ("김민수", "Sarah Chen", None):
             await make_lead(conn, tenant.id, name=name)
         yield conn
         await conn.close()

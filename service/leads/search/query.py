@@ -53,7 +53,9 @@ class LeadHit(ApiStruct):
     company: str | None
     status: Status
     score: int
-    match_field: str
+    match_field: Annotated[
+        str, Meta(description="`name`, `company`, `email`, `customFields.<key>` or `phone`.")
+    ]
     last_active_at: Moment
 
 
