@@ -148,10 +148,11 @@ def set_plan(
 ) -> None:
     """Change the plan of a tenant; its keys follow within a second. See leadlog plans list."""
     import sql
+    from service.database.plan_choice import find_plan_fault
 
     async def give(conn: "Connection") -> int | None:
-        if plan is not None and await conn.fetchval(sql.plan_find, plan) is None:
-            raise StartError(f"There is no plan named {plan!r}: see `leadlog plans list`.")
+        if plan is not None and (fault := await find_plan_fault(conn, plan)):
+            raise StartError(fault)
         tenant_id: int | None = await conn.fetchval(sql.tenant_set_plan, name, plan)
         return tenant_id
 

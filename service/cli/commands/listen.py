@@ -49,6 +49,9 @@ Resend = Annotated[
     typer.Option("--replay", help="With --webhook: delivery (dlv_…) to send again; repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each request as one JSON object.")]
+Body = Annotated[
+    bool, typer.Option("--body", "-v", help="On a terminal: show the whole body of each event.")
+]
 
 
 def listen(
@@ -65,11 +68,13 @@ def listen(
     webhook: Webhook = None,
     replay: Resend = None,
     as_json: AsJson = False,
+    body: Body = False,
 ) -> None:
     """Receive webhooks here: register, verify each signature, print each request. Ctrl-C stops it.
 
-    On a terminal each request is a short line. With --json or behind a pipe it is a JSON object
-    with the whole event.
+    On a terminal each request has a headline (time, type, lead, version, outcome) and a line with
+    its data; --body shows the whole event. With --json or behind a pipe it is a JSON object with
+    the whole event.
     """
     with exit_on_interrupt():
         from service.cli.listen.listening import Listener
@@ -90,7 +95,8 @@ def listen(
         webhook=webhook,
         resend=replay or [],
     )
-    show = make_terminal_printer() if sys.stdout.isatty() and not as_json else print_json
+    is_readable = sys.stdout.isatty() and not as_json
+    show = make_terminal_printer(show_body=body) if is_readable else print_json
     listener = Listener(show, status=status, delay_s=delay)
     asyncio.run(_listen(listener, options))
 

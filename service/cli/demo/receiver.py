@@ -59,10 +59,10 @@ async def run_receiver(url: str, key: str) -> AsyncIterator[Received]:
     port = runner.addresses[0][1]
     try:
         async with (
-            open_api(url, key) as session,
-            register(session, f"http://127.0.0.1:{port}/hook", ["lead.created"]) as endpoint,
+            open_api(url, key) as api,
+            register(api, f"http://127.0.0.1:{port}/hook", ["lead.created"]) as webhook,
         ):
-            received.key = decode_secret(endpoint["secret"])
+            received.key = decode_secret(webhook.secret)
             yield received
     finally:
         await runner.cleanup()
