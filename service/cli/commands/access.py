@@ -20,6 +20,7 @@ KEY_COLUMNS = ("id", "name", "scope", "mode", "last4", "createdAt", "expiresAt",
 TENANT_COLUMNS = ("id", "name", "plan", "activeKeys", "createdAt")
 
 MAX_NAME_LENGTH = 100
+SAMPLE_ID = "key_01M82WKZ3Q4X9GVTFZNN549ESM"
 
 
 def check_name(name: str) -> str:
@@ -38,7 +39,7 @@ keys = typer.Typer(
 tenants = typer.Typer(help="Tenants: their leads are separate.", no_args_is_help=True)
 
 
-@keys.command("create")
+@keys.command("create", epilog="For example: leadlog keys create 'CRM sync' --scope write")
 def create_key(
     name: Annotated[
         str, typer.Argument(callback=check_name, help="Purpose of the key, such as 'CRM sync'.")
@@ -55,7 +56,7 @@ def create_key(
     ] = None,
     tenant: Tenant = "default",
 ) -> None:
-    """Create a key. Standard output is the key alone: KEY=$(leadlog keys create demo)."""
+    """Create a key. Standard output is the key alone: KEY=$(leadlog keys create 'CRM sync')."""
     import sql
     from service.access import api_keys
 
@@ -71,7 +72,7 @@ def create_key(
     _show_new_key(run_in_database(create))
 
 
-@keys.command("list")
+@keys.command("list", epilog="For example: leadlog keys list --tenant acme")
 def list_keys(tenant: Tenant = "default", as_json: AsJson = False) -> None:
     """List the valid keys."""
     import msgspec
@@ -85,7 +86,7 @@ def list_keys(tenant: Tenant = "default", as_json: AsJson = False) -> None:
     print_rows(rows, KEY_COLUMNS, as_json=as_json)
 
 
-@keys.command("revoke")
+@keys.command("revoke", epilog=f"For example: leadlog keys revoke {SAMPLE_ID}")
 def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
     """Revoke a key: every process refuses it within a second."""
     from service.access import api_keys
@@ -98,7 +99,9 @@ def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
     typer.echo(f"{key_id} is revoked.", err=True)
 
 
-@keys.command("rotate")
+@keys.command(
+    "rotate", epilog=f"For example: leadlog keys rotate {SAMPLE_ID} --grace-seconds 3600"
+)
 def rotate_key(
     key_id: KeyId,
     grace_seconds: Annotated[
@@ -119,7 +122,7 @@ def rotate_key(
     _show_new_key(made)
 
 
-@tenants.command("create")
+@tenants.command("create", epilog="For example: leadlog tenants create acme")
 def create_tenant(
     name: Annotated[
         str,
@@ -139,7 +142,7 @@ def create_tenant(
     typer.echo(tenant_id)
 
 
-@tenants.command("plan")
+@tenants.command("plan", epilog="For example: leadlog tenants plan acme starter")
 def set_plan(
     name: Annotated[str, typer.Argument(help="The tenant.")],
     plan: Annotated[
@@ -161,7 +164,7 @@ def set_plan(
     typer.echo(f"{name} has the plan {plan or 'that DEFAULT_PLAN names, if any'}.", err=True)
 
 
-@tenants.command("list")
+@tenants.command("list", epilog="For example: leadlog tenants list --json")
 def list_tenants(as_json: AsJson = False) -> None:
     """List the tenants."""
     import sql

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = {"pg_trgm", "btree_gin"}
 OLDEST_REDIS = 7
+EXAMPLE = "For example: leadlog doctor --json"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def _group() -> None:
     """The event log."""
 
 
-@events.command("new-generation")
+@events.command("new-generation", epilog="For example: leadlog events new-generation")
 def new_generation() -> None:
     """Start a new generation of the log, after the database was restored to an earlier state.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from service.cli.commands.addresses import Key, Url, find_own_url, read_admin_key
+from service.cli.commands.addresses import Key, Url, find_key, find_own_url
 from service.cli.interrupts import exit_on_interrupt
 from service.settings import load_settings
 
@@ -53,6 +53,8 @@ Body = Annotated[
     bool, typer.Option("--body", "-v", help="On a terminal: show the whole body of each event.")
 ]
 
+EXAMPLE = "For example: leadlog listen --event lead.created --forward http://127.0.0.1:3000/hook"
+
 
 def listen(
     url: Url = None,
@@ -77,6 +79,7 @@ def listen(
     the whole event.
     """
     with exit_on_interrupt():
+        from service.cli.listen.api_client import ApiAccess
         from service.cli.listen.listening import Listener
         from service.cli.listen.printing import make_terminal_printer, print_json
         from service.cli.listen.session import ListenOptions
@@ -84,10 +87,10 @@ def listen(
 
     settings = load_settings(os.environ)
     needs_api = secret is None or webhook is not None
+    address = find_own_url(settings) if url is None else url
     options = ListenOptions(
         address=(host, port),
-        api_url=url or find_own_url(settings),
-        api_key=(key or read_admin_key(settings)) if needs_api else None,
+        api=ApiAccess(address, *find_key(key, settings)) if needs_api else None,
         events=event or list(get_args(EventType)),
         secret=secret,
         forward=forward,

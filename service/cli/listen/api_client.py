@@ -16,6 +16,7 @@ from sql.errors import describe_error
 
 TIMEOUT_S = 30.0
 _API_KEY = re.compile(r"sk_(live|test)_")
+KEY_OPTION = "The option --key"
 Body = TypeVar("Body")
 
 
@@ -25,6 +26,14 @@ class ApiError(StartError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ApiAccess(msgspec.Struct, frozen=True):
+    """How to reach the API; `key_source` says where the key is from, for messages."""
+
+    url: str
+    key: str
+    key_source: str = KEY_OPTION
 
 
 class _Error(msgspec.Struct):
@@ -38,9 +47,10 @@ class _ErrorBody(msgspec.Struct):
 class ApiClient:
     """Calls the API at one address with one key."""
 
-    def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, session: aiohttp.ClientSession, key_source: str) -> None:
         self.url = url
         self._session = session
+        self._key_source = key_source
 
     async def call(
         self, method: str, path: str, kind: type[Body], body: object = None, **query: str | int
@@ -92,7 +102,9 @@ class ApiClient:
         except msgspec.DecodeError as error:
             reason = f"its response has status {response.status}, with JSON of another API"
             raise self._other_server(reason, response.status) from error
-        text = f"The API at {self.url} refused the request: {message}"
+        key = f" with the key of {self._key_source[:1].lower()}{self._key_source[1:]}"
+        is_about_key = response.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+        text = f"The API at {self.url} refused the request{key if is_about_key else ''}: {message}"
         raise ApiError(text, response.status)
 
     def _other_server(self, reason: str, status: int = 0) -> ApiError:
@@ -101,15 +113,16 @@ class ApiClient:
 
 
 @asynccontextmanager
-async def open_api(url: str, key: str) -> AsyncIterator[ApiClient]:
+async def open_api(access: ApiAccess) -> AsyncIterator[ApiClient]:
     """A client for the API. Raises SettingsError if the URL or the key is malformed."""
-    address = read_api_url(url)
+    address = read_api_url(access.url)
+    key = read_api_key(access.key, access.key_source)
     async with aiohttp.ClientSession(
         address,
-        headers={"Authorization": f"Bearer {read_api_key(key)}"},
+        headers={"Authorization": f"Bearer {key}"},
         timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
     ) as session:
-        yield ApiClient(address, session)
+        yield ApiClient(address, session, access.key_source)
 
 
 def read_api_url(text: str) -> str:
@@ -126,21 +139,22 @@ def read_api_url(text: str) -> str:
     )
 
 
-def read_api_key(text: str) -> str:
+def read_api_key(text: str, source: str = KEY_OPTION) -> str:
     """The API key without blanks around it. Raises SettingsError for text that cannot be one.
 
-    The API checks the rest; here is what its message about a header could not explain.
+    `source`: where the key comes from. The API checks what this cannot know.
     """
     key = text.strip()
-    if not _API_KEY.match(key):
+    match = _API_KEY.match(key)
+    if match is None:
         raise SettingsError(
-            "The option --key must be an API key, sk_live_… or sk_test_… without anything before "
-            f"it; {_describe_other(key)}."
+            f"{source} must have an API key, sk_live_… or sk_test_…, with nothing before it; "
+            f"{_describe_other(key)}."
         )
-    if not key.isascii() or not key.isprintable() or " " in key:
+    if (secret := key[match.end() :]) and not (secret.isascii() and secret.isalnum()):
         raise SettingsError(
-            "The option --key must be an API key: only letters and digits may follow "
-            f"{key[:8]}; was more than the key copied?"
+            f"{source} must have an API key: only letters and digits may follow {match[0]}; was "
+            "more than the key copied?"
         )
     return key
 

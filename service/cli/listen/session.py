@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 from yarl import URL
 
-from service.cli.listen.api_client import ApiClient, open_api
+from service.cli.listen.api_client import ApiAccess, ApiClient, open_api
 from service.cli.listen.forwarding import open_forwarder, read_lines, run_commands
 from service.cli.listen.listening import Listener, register, serve_listener
 from service.cli.listen.replay import Span, parse_since, read_log, replay_webhook, resend
@@ -28,8 +28,7 @@ class ListenOptions(msgspec.Struct, frozen=True):
     """The options of the command. Without a secret, the command registers its own webhook."""
 
     address: tuple[str, int]
-    api_url: str
-    api_key: str | None
+    api: ApiAccess | None
     events: list[str]
     secret: str | None
     forward: str | None
@@ -90,8 +89,8 @@ async def listen_until(
     async with AsyncExitStack() as stack:
         own_url = await stack.enter_async_context(serve_listener(listener, *options.address))
         api = None
-        if options.api_key is not None:
-            api = await stack.enter_async_context(open_api(options.api_url, options.api_key))
+        if options.api is not None:
+            api = await stack.enter_async_context(open_api(options.api))
         secret, made_at, webhook_id = options.secret, datetime.now(UTC), options.webhook
         if secret is None and api is not None:
             made = await stack.enter_async_context(register(api, own_url, options.events))
