@@ -12,11 +12,11 @@ from service.server_urls import find_database_url_fault, find_redis_url_fault
 PLAN_NAME = "^[a-z][a-z0-9-]{0,39}$"
 """The pattern of a plan's name."""
 DOCS_URL = r"^(https?://[^\s/?#]|/)\S*$"
-TOKEN = "^[!-~]{16,}$"
+PRINTABLE = "^[!-~]{16,}$"
 _PATTERNS = {
     PLAN_NAME: "must begin with a letter and have only a-z, 0-9 and -, at most 40 of them",
     DOCS_URL: "must be a URL that begins with https:// or http://, or a path that begins with /",
-    TOKEN: "must have 16 characters or more, of ASCII and without blanks",
+    PRINTABLE: "must have 16 characters or more, of ASCII and without blanks",
 }
 """What a setting with this pattern must be."""
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -85,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Literal["json", "console"] = "json"
     metrics_port: Port | None = None
     """Port of /metrics: for the API instead of PORT; workers serve it only if this is set."""
-    metrics_token: Annotated[str, Meta(pattern=TOKEN)] | None = None
+    metrics_token: Annotated[str, Meta(pattern=PRINTABLE)] | None = None
     """Bearer token that scrapes must send; unset: none."""
 
     def require_database_url(self) -> str:

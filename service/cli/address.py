@@ -8,9 +8,7 @@ from service.cli.processes import StartError
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
-def check_port(
-    host: str, port: int, setting: str = "PORT", host_setting: str = "HOST"
-) -> None:
+def check_port(host: str, port: int, setting: str = "PORT", host_setting: str = "HOST") -> None:
     """Raises StartError, with the settings' names, if a server cannot listen on host and port."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -99,9 +99,7 @@ def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
     typer.echo(f"{key_id} is revoked.", err=True)
 
 
-@keys.command(
-    "rotate", epilog=f"For example: leadlog keys rotate {SAMPLE_ID} --grace-seconds 3600"
-)
+@keys.command("rotate", epilog=f"For example: leadlog keys rotate {SAMPLE_ID} --grace-seconds 3600")
 def rotate_key(
     key_id: KeyId,
     grace_seconds: Annotated[

@@ -82,7 +82,9 @@ async def _run(
                 show()
 
             await find_caller(conn, access.key)  # before anything is sent
-            load = await post_leads(access.url, access.key, make_leads(leads, seed), concurrency, advance)
+            load = await post_leads(
+                access.url, access.key, make_leads(leads, seed), concurrency, advance
+            )
             balance = await measure_balance(conn, access.key, leads, load, stream, hooks)
 
             async def count() -> int:

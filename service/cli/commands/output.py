@@ -12,7 +12,9 @@ WRAPPED = {"name", "routes", "found", "advice"}
 """Columns whose cells may continue on the next line; all other cells stay whole."""
 DROPPED_FIRST = ("createdAt", "last4", "tenants", "lastUsedAt", "expiresAt", "mode", "activeKeys")
 """Columns that a narrow table leaves out, in this order."""
-MIN_WRAPPED_WIDTH = 12
+TEXT_WIDTH, WORD_WIDTH = 18, 40
+"""The least width of a text in a column of WRAPPED, and its longest word that is kept whole, such
+as the name of a plan."""
 GAP = 2
 _SECONDS = re.compile(r"(?<=T\d\d:\d\d):\d\d(?:\.\d+)?Z$")
 _TIME = re.compile(r"^(\d{4}-\d\d-\d\d)T\S+Z$")
@@ -50,7 +52,9 @@ def _print_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> N
         if _measure(shown_cells, shown) <= console.width:
             console.print(_make_table(shown_cells, shown))
             if missing := [column for column in columns if column not in shown]:
-                typer.echo(f"Not shown at this width, but by --json: {', '.join(missing)}.", err=True)
+                typer.echo(
+                    f"Not shown at this width, but by --json: {', '.join(missing)}.", err=True
+                )
             return
     width = max(map(len, columns))
     for row in cells:
@@ -77,13 +81,19 @@ def _change(cells: Cells, pattern: re.Pattern[str], text: str) -> Cells:
 
 def _measure(cells: Cells, columns: Sequence[str]) -> int:
     """The least width of the table."""
+    return sum(_measure_column(cells, column) for column in columns) + GAP * (len(columns) - 1)
+
+
+def _measure_column(cells: Cells, column: str) -> int:
+    """The width of the widest cell, or less if the column may wrap."""
     from rich.cells import cell_len
 
-    def measure(column: str) -> int:
-        widest = max([len(column), *(cell_len(row[column]) for row in cells)])
-        return max(len(column), min(widest, MIN_WRAPPED_WIDTH)) if column in WRAPPED else widest
-
-    return sum(map(measure, columns)) + GAP * (len(columns) - 1)
+    texts = [row[column] for row in cells]
+    if column not in WRAPPED:
+        return max([len(column), *map(cell_len, texts)])
+    words = [min(cell_len(word), WORD_WIDTH) for text in texts for word in text.split()]
+    widest = max(map(cell_len, texts), default=0)
+    return max(len(column), min(widest, max([TEXT_WIDTH, *words])))
 
 
 def _make_table(cells: Cells, columns: Sequence[str]) -> Any:
@@ -92,7 +102,12 @@ def _make_table(cells: Cells, columns: Sequence[str]) -> Any:
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in WRAPPED)
+        table.add_column(
+            column,
+            overflow="fold",
+            no_wrap=column not in WRAPPED,
+            min_width=_measure_column(cells, column),
+        )
     for row in cells:
         table.add_row(*(Text(row[column]) for column in columns))
     return table

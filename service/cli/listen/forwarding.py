@@ -33,9 +33,7 @@ class Forwarder:
         self._keys = keys
         self._stored: deque[tuple[str, bytes]] = deque(maxlen=MAX_STORED)
 
-    async def forward(
-        self, headers: Mapping[str, str], body: bytes
-    ) -> tuple[int, str | None]:
+    async def forward(self, headers: Mapping[str, str], body: bytes) -> tuple[int, str | None]:
         """Forwards a request; returns the status of the response, or 502 and why there is none."""
         self._stored.append((headers["webhook-id"], body))
         return await self._post(

@@ -24,7 +24,7 @@ def make_terminal_printer(*, show_body: bool) -> Callable[[ReceivedRequest], Non
     console = Console(highlight=False)
 
     def show(request: ReceivedRequest) -> None:
-        console.print(make_headline(request, datetime.now().astimezone()))
+        console.print(make_headline(request, datetime.now().astimezone(), console.width))
         if show_body:
             console.print(make_whole_body(request))
         elif line := make_body_line(request):
@@ -38,8 +38,11 @@ def print_json(request: ReceivedRequest) -> None:
     print(json.dumps(_to_json(request), ensure_ascii=False), flush=True)  # noqa: T201
 
 
-def make_headline(request: ReceivedRequest, now: datetime) -> Text:
-    """Time, event type, id of the lead, version, and the outcome with its reason."""
+def make_headline(request: ReceivedRequest, now: datetime, width: int = 1000) -> Text:
+    """Time, event type, id of the lead, version, and the outcome with its reason.
+
+    If that is wider than `width`, the outcome is on a line of its own.
+    """
     event, data = _read_event(request)
     parts = [
         _show_time(event.get("createdAt"), now),
@@ -49,9 +52,11 @@ def make_headline(request: ReceivedRequest, now: datetime) -> Text:
     ]
     outcome, style = _describe_outcome(request)
     attempt = "" if request.attempt in {"", "1"} else f"  attempt {request.attempt}"
+    event_text = "  ".join(make_printable(part) for part in parts)
+    is_wide = len(event_text) + 2 + len(outcome) + len(attempt) > width
     return Text.assemble(
-        "  ".join(make_printable(part) for part in parts),
-        "  ",
+        event_text.rstrip() if is_wide else event_text,
+        "\n  " if is_wide else "  ",
         (make_printable(outcome), style),
         make_printable(attempt),
     )

@@ -94,9 +94,7 @@ async def read_log(
         query["after"] = page.pagination.next_cursor
 
 
-async def replay_webhook(
-    api: ApiClient, webhook_id: str, since: datetime, report: Report
-) -> None:
+async def replay_webhook(api: ApiClient, webhook_id: str, since: datetime, report: Report) -> None:
     """Makes the service send the webhook's events from `since` on again; reports the progress."""
     path = f"/v1/webhooks/{webhook_id}"
     body = {"since": since.astimezone(UTC).isoformat()}
@@ -111,9 +109,7 @@ async def replay_webhook(
         task = await api.call("GET", f"{path}/replays/{task.id}", _Task)
 
 
-async def resend(
-    api: ApiClient, webhook_id: str, delivery_id: str, report: Report
-) -> None:
+async def resend(api: ApiClient, webhook_id: str, delivery_id: str, report: Report) -> None:
     """Makes the service send one delivery again."""
     path = f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend"
     await api.call("POST", path, object, {})

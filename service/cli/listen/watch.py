@@ -14,7 +14,7 @@ import msgspec
 from service.cli.listen.api_client import ApiClient, ApiError
 from service.cli.processes import StartError
 
-WATCH_EVERY_S = 5.0
+WATCH_EVERY_S = 2.0
 ACTIVE = "active"
 
 
@@ -30,9 +30,7 @@ async def read_state(api: ApiClient, webhook_id: str) -> WebhookState:
     return await api.call("GET", f"/v1/webhooks/{webhook_id}", WebhookState)
 
 
-async def watch_webhook(
-    api: ApiClient, webhook_id: str, report: Callable[[str], None]
-) -> NoReturn:
+async def watch_webhook(api: ApiClient, webhook_id: str, report: Callable[[str], None]) -> NoReturn:
     """Reports each change of the webhook. Raises StartError when it has been deleted."""
     known = ""
     while True:

@@ -93,7 +93,9 @@ async def run_api(statuses: list[int]) -> AsyncIterator[str]:
     is_over = asyncio.Event()
 
     async def create(_: web.Request) -> web.Response:
-        return web.json_response({"id": "wh_1", "secret": "whsec_x", "createdAt": "2026-11-30T00:00:00Z"})
+        return web.json_response(
+            {"id": "wh_1", "secret": "whsec_x", "createdAt": "2026-11-30T00:00:00Z"}
+        )
 
     async def delete(_: web.Request) -> web.Response:
         status = statuses.pop(0)
