@@ -83,8 +83,8 @@ class ApiClient:
             raise self._other_server("it closed the connection without a response") from error
         except (aiohttp.ClientError, OSError) as error:
             raise StartError(
-                f"The API at {self.url} cannot be reached ({describe_error(error)}): is `leadlog "
-                "dev` or `leadlog serve` running there, and is --url right?"
+                f"The API at {self.url} cannot be reached ({describe_error(error)}): is "
+                "`leadlog dev` or `leadlog serve` running there, and is --url right?"
             ) from error
 
     def _check(self, response: aiohttp.ClientResponse, content: bytes) -> bytes:

@@ -57,11 +57,11 @@ def test_a_plan_is_created_assigned_replaced_and_removed(leadlog: Command, acme:
     ("arguments", "words"),
     [
         (("plans", "set", "Bad Name"), "is not a valid name"),
-        (("plans", "set", "x", "--per-minute", "0"), "greater than or equal to 1"),
+        (("plans", "set", "x", "--per-minute", "0"), "must be a whole number from 1 to"),
         (("plans", "set", "x", "--route", "POST /leads"), "not like 'POST /leads=30'"),
-        (("plans", "set", "x", "--route", "POST /nothing=3"), "there is no route 'POST /nothing'"),
+        (("plans", "set", "x", "--route", "POST /nothing=3"), "There is no route 'POST /nothing'"),
         (("plans", "remove", "x"), "There is no plan named 'x'"),
-        (("tenants", "plan", "acme", "x"), "There is no plan named 'x'"),
+        (("tenants", "plan", "acme", "x"), "There is no plan 'x': choose one of"),
         (("tenants", "plan", "nobody", "pro"), "There is no tenant named 'nobody'"),
     ],
 )
