@@ -110,9 +110,13 @@ class DatabaseWatch:
         """Raise TimeoutError, and terminate all connections, if the database is frozen."""
         before = self._connector.count_statements()
         response = asyncio.ensure_future(conn.fetchval("SELECT 1"))
-        await asyncio.wait({response}, timeout=RESPONSE_LIMIT_S)
-        if not response.done():
-            await asyncio.wait({response}, timeout=GRACE_S)
+        try:
+            await asyncio.wait({response}, timeout=RESPONSE_LIMIT_S)
+            if not response.done():
+                await asyncio.wait({response}, timeout=GRACE_S)
+        except asyncio.CancelledError:  # the process ends: nobody would read the response's error
+            response.cancel()
+            raise
         if response.done():
             response.result()
             return
