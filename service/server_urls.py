@@ -1,9 +1,16 @@
 """Finds faults in DATABASE_URL and REDIS_URL; a fault never contains a part of the address."""
 
+import os
+from collections.abc import Mapping
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 MAX_PORT = 65535
 _SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+_SESSION_ATTRIBUTES = {"any", "primary", "standby", "read-write", "read-only", "prefer-standby"}
+_FILE_OPTIONS = {
+    "sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile",
+}  # fmt: skip
+"""Options of both kinds of addresses whose value is the path of a file."""
 _BAD_PORT = "has a port that is not a number from 1 to 65535"
 
 
@@ -13,7 +20,7 @@ def find_database_url_fault(text: str) -> str | None:
         parts = urlsplit(text)
     except ValueError:  # brackets that do not match
         parts = SplitResult("", "", "", "", "")
-    if parts.scheme not in {"postgresql", "postgres"}:
+    if parts.scheme not in {"postgresql", "postgres"} or text[len(parts.scheme) :][:3] != "://":
         return "must be an address that begins with postgresql:// or postgres://"
     user, _, _ = parts.netloc.rpartition("@")
     if "@" in (user or parts.path):
@@ -39,6 +46,16 @@ def _find_option_fault(parts: SplitResult) -> str | None:
         return _BAD_PORT
     if not _SSL_MODES.issuperset(options.get("sslmode", [])):
         return f"has an sslmode other than {', '.join(sorted(_SSL_MODES))}"
+    if not _SESSION_ATTRIBUTES.issuperset(options.get("target_session_attrs", [])):
+        shown = ", ".join(sorted(_SESSION_ATTRIBUTES))
+        return f"has target_session_attrs other than {shown}"
+    return _find_file_fault(options)
+
+
+def _find_file_fault(options: Mapping[str, list[str]]) -> str | None:
+    for name in sorted(_FILE_OPTIONS & options.keys()):
+        if not all(os.access(path, os.R_OK) for path in options[name]):
+            return f"has the option {name} with a file that cannot be read"
     return None
 
 
@@ -57,7 +74,7 @@ def find_redis_url_fault(text: str) -> str | None:
         return _BAD_PORT
     elif parts.path.strip("/") and not _is_number(parts.path.strip("/")):
         return "must end with the number of a database after the /, or without a path"
-    return _find_client_fault(text)
+    return _find_client_fault(text) or _find_file_fault(parse_qs(parts.query))
 
 
 def _find_client_fault(text: str) -> str | None:

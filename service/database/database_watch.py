@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-import sql
 from service.database.connect import DATABASE_AWAY, Connector, make_session_settings
+from service.database.plan_choice import find_plan_fault
 from service.database.schema import describe_missing, find_missing
 from service.settings import Settings
 from service.telemetry.logging import get_logger
 from service.telemetry.outage_log import OutageLog
-from sql.connection import describe_dsn
+from sql.connection import describe_database_error, describe_dsn
 
 CHECK_EVERY_S = 0.5
 RESPONSE_LIMIT_S = 2.0
@@ -102,17 +102,21 @@ class DatabaseWatch:
 
     async def _check_plan(self, conn: asyncpg.Connection) -> None:
         name = self._settings.default_plan
-        if name is not None and not await conn.fetchval(sql.plan_find, name):
-            reason = f"There is no plan {name!r}, so it limits nothing: see `leadlog plans`."
+        if name is not None and (fault := await find_plan_fault(conn, name)):
+            reason = f"DEFAULT_PLAN limits nothing. {fault}"
             log.error("default_plan.unknown", reason=reason)
 
     async def _probe(self, conn: asyncpg.Connection) -> None:
         """Raise TimeoutError, and terminate all connections, if the database is frozen."""
         before = self._connector.count_statements()
         response = asyncio.ensure_future(conn.fetchval("SELECT 1"))
-        await asyncio.wait({response}, timeout=RESPONSE_LIMIT_S)
-        if not response.done():
-            await asyncio.wait({response}, timeout=GRACE_S)
+        try:
+            await asyncio.wait({response}, timeout=RESPONSE_LIMIT_S)
+            if not response.done():
+                await asyncio.wait({response}, timeout=GRACE_S)
+        except asyncio.CancelledError:  # the process ends: nobody would read the response's error
+            response.cancel()
+            raise
         if response.done():
             response.result()
             return
@@ -130,8 +134,8 @@ class DatabaseWatch:
             self._conn = None
 
     def _describe(self, error: Exception | str) -> str:
-        text = str(error).strip() or type(error).__name__
+        reason = error if isinstance(error, str) else describe_database_error(error)
         return (
-            f"The database {describe_dsn(self._dsn)} cannot be used "
-            f"({text.splitlines()[0].rstrip('.')}); trying again until it can."
+            f"The database {describe_dsn(self._dsn)} cannot be used ({reason}); "
+            "trying again until it can."
         )

@@ -3,7 +3,9 @@
 from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, InvalidResponse, RedisError, ResponseError
+
+from sql import errors
 
 CHECK_TIMEOUT_S = 3.0
 
@@ -17,8 +19,18 @@ def describe_redis(url: str) -> str:
 
 
 def describe_error(error: Exception) -> str:
-    """Return the error's message, or its type if there is none, to go into a sentence."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    """Return the reason of an error of the client, to go into a sentence."""
+    if isinstance(error, InvalidResponse):
+        return "the server there does not speak the protocol of Redis"
+    return errors.describe_error(error)
+
+
+def explain_error(url: str, error: Exception) -> str:
+    """Return a sentence for the user of a command: which Redis, the reason, and what to do."""
+    advice = "check REDIS_URL and that Redis or Valkey is running there"
+    if isinstance(error, (AuthenticationError, ResponseError)):  # such as a number without database
+        advice = "correct user, password and options in REDIS_URL"
+    return f"Redis on {describe_redis(url)} cannot be used ({describe_error(error)}): {advice}."
 
 
 def describe_outage(url: str, fault: str) -> str:

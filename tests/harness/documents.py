@@ -111,7 +111,11 @@ def find_help() -> Iterator[tuple[str, str]]:
 
 
 def _walk(name: str, command: Any) -> Iterator[tuple[str, str]]:
-    texts = [command.help, *(getattr(each, "help", None) for each in command.params)]
+    texts = [
+        command.help,
+        command.epilog,
+        *(getattr(each, "help", None) for each in command.params),
+    ]
     yield name, "\n".join(text for text in texts if text)
     for child in getattr(command, "commands", {}).values():
         yield from _walk(f"{name} {child.name}", child)

@@ -20,6 +20,7 @@ KEY_COLUMNS = ("id", "name", "scope", "mode", "last4", "createdAt", "expiresAt",
 TENANT_COLUMNS = ("id", "name", "plan", "phoneRegion", "activeKeys", "createdAt")
 
 MAX_NAME_LENGTH = 100
+SAMPLE_ID = "key_01M82WKZ3Q4X9GVTFZNN549ESM"
 
 
 def check_name(name: str) -> str:
@@ -47,7 +48,7 @@ keys = typer.Typer(
 tenants = typer.Typer(help="Tenants: their leads are separate.", no_args_is_help=True)
 
 
-@keys.command("create")
+@keys.command("create", epilog="For example: leadlog keys create 'CRM sync' --scope write")
 def create_key(
     name: Annotated[
         str, typer.Argument(callback=check_name, help="Purpose of the key, such as 'CRM sync'.")
@@ -64,7 +65,7 @@ def create_key(
     ] = None,
     tenant: Tenant = "default",
 ) -> None:
-    """Create a key. Standard output is the key alone: KEY=$(leadlog keys create demo)."""
+    """Create a key. Standard output is the key alone: KEY=$(leadlog keys create 'CRM sync')."""
     import sql
     from service.access import api_keys
 
@@ -80,7 +81,7 @@ def create_key(
     _show_new_key(run_in_database(create))
 
 
-@keys.command("list")
+@keys.command("list", epilog="For example: leadlog keys list --tenant acme")
 def list_keys(tenant: Tenant = "default", as_json: AsJson = False) -> None:
     """List the valid keys."""
     import msgspec
@@ -94,7 +95,7 @@ def list_keys(tenant: Tenant = "default", as_json: AsJson = False) -> None:
     print_rows(rows, KEY_COLUMNS, as_json=as_json)
 
 
-@keys.command("revoke")
+@keys.command("revoke", epilog=f"For example: leadlog keys revoke {SAMPLE_ID}")
 def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
     """Revoke a key: every process refuses it within a second."""
     from service.access import api_keys
@@ -107,7 +108,7 @@ def revoke_key(key_id: KeyId, tenant: Tenant = "default") -> None:
     typer.echo(f"{key_id} is revoked.", err=True)
 
 
-@keys.command("rotate")
+@keys.command("rotate", epilog=f"For example: leadlog keys rotate {SAMPLE_ID} --grace-seconds 3600")
 def rotate_key(
     key_id: KeyId,
     grace_seconds: Annotated[
@@ -128,7 +129,7 @@ def rotate_key(
     _show_new_key(made)
 
 
-@tenants.command("create")
+@tenants.command("create", epilog="For example: leadlog tenants create acme")
 def create_tenant(
     name: Annotated[
         str,
@@ -148,7 +149,7 @@ def create_tenant(
     typer.echo(tenant_id)
 
 
-@tenants.command("plan")
+@tenants.command("plan", epilog="For example: leadlog tenants plan acme starter")
 def set_plan(
     name: Annotated[str, typer.Argument(help="The tenant.")],
     plan: Annotated[
@@ -157,10 +158,11 @@ def set_plan(
 ) -> None:
     """Change the plan of a tenant; its keys follow within a second. See leadlog plans list."""
     import sql
+    from service.database.plan_choice import find_plan_fault
 
     async def give(conn: "Connection") -> int | None:
-        if plan is not None and await conn.fetchval(sql.plan_find, plan) is None:
-            raise StartError(f"There is no plan named {plan!r}: see `leadlog plans list`.")
+        if plan is not None and (fault := await find_plan_fault(conn, plan)):
+            raise StartError(fault)
         tenant_id: int | None = await conn.fetchval(sql.tenant_set_plan, name, plan)
         return tenant_id
 
@@ -169,7 +171,7 @@ def set_plan(
     typer.echo(f"{name} has the plan {plan or 'that DEFAULT_PLAN names, if any'}.", err=True)
 
 
-@tenants.command("phone-region")
+@tenants.command("phone-region", epilog="For example: leadlog tenants phone-region acme DE")
 def set_phone_region(
     name: Annotated[str, typer.Argument(help="The tenant.")],
     region: Annotated[
@@ -192,7 +194,7 @@ def set_phone_region(
     typer.echo(f"{name} has the phone region {region or 'none'}.", err=True)
 
 
-@tenants.command("list")
+@tenants.command("list", epilog="For example: leadlog tenants list --json")
 def list_tenants(as_json: AsJson = False) -> None:
     """List the tenants."""
     import sql

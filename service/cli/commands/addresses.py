@@ -44,11 +44,16 @@ def find_own_url(settings: Settings) -> str:
     return make_url(find_reachable_host(settings.host), settings.port)
 
 
-def read_admin_key(settings: Settings) -> str:
-    """The admin key that `leadlog dev` created. Raises SettingsError if there is none."""
+def find_key(given: str | None, settings: Settings) -> tuple[str, str]:
+    """An API key and the words for where it is from. Raises SettingsError if there is none.
+
+    Without a given key it is the admin key that `leadlog dev` created.
+    """
+    if given is not None:
+        return given, "The option --key"
     path = settings.data_dir / "admin.key"
     try:
-        return path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip(), f"The file {path}"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise SettingsError(

@@ -8,6 +8,8 @@ import typer
 
 from service.settings import load_settings
 
+EXAMPLE = "For example: leadlog migrate --check"
+
 
 def migrate(
     check: Annotated[

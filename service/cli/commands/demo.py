@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.commands.addresses import Key, Url, add_dev_addresses, find_own_url, read_admin_key
+from service.cli.commands.addresses import Key, Url, add_dev_addresses, find_key, find_own_url
 from service.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from service.cli.demo.balance import Balance
+    from service.cli.listen.api_client import ApiAccess
 
 EXIT_UNBALANCED = 1
 MAX_REFUSALS_SHOWN = 5
 Leads = Annotated[int, typer.Option(min=1, max=10_000_000, help="Number of leads to send.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=1000, help="Requests at the same time.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same leads.")]
+
+EXAMPLE = "For example: leadlog demo --leads 1000 --seed 7"
 
 
 def demo(
@@ -36,22 +39,24 @@ def demo(
     Needs a running `leadlog dev`, or DATABASE_URL and REDIS_URL of the service at --url. The leads
     are not deleted. Exit code 1 if a check fails.
     """
-    from service.cli.listen.api_client import read_api_url
+    from service.cli.listen.api_client import ApiAccess, read_api_key, read_api_url
 
     settings = add_dev_addresses(load_settings(os.environ))
     settings.require_database_url()
-    url, key = read_api_url(url or find_own_url(settings)), key or read_admin_key(settings)
+    url = read_api_url(find_own_url(settings) if url is None else url)
+    key, source = find_key(key, settings)
+    access = ApiAccess(url, read_api_key(key, source), source)
     seed = seed if seed is not None else secrets.randbelow(2**40)
-    balance, seconds = asyncio.run(_run(settings, url, key, leads, concurrency, seed))
+    balance, seconds = asyncio.run(_run(settings, access, leads, concurrency, seed))
     _print_balance(balance, leads, seconds, seed)
     if not balance.holds:
         raise typer.Exit(EXIT_UNBALANCED)
 
 
 async def _run(
-    settings: Settings, url: str, key: str, leads: int, concurrency: int, seed: int
+    settings: Settings, access: "ApiAccess", leads: int, concurrency: int, seed: int
 ) -> "tuple[Balance, float]":
-    from service.cli.demo.balance import measure_balance, wait_until_settled
+    from service.cli.demo.balance import find_caller, measure_balance, wait_until_settled
     from service.cli.demo.load import post_leads
     from service.cli.demo.people import make_leads
     from service.cli.demo.receiver import run_receiver
@@ -59,7 +64,7 @@ async def _run(
     from sql.connection import connect
 
     async with (
-        run_receiver(url, key) as hooks,
+        run_receiver(access) as hooks,
         connect(settings.require_database_url()) as conn,
         read_streams(settings.require_redis_url(), f"demo-{seed:x}-{int(time.time())}") as stream,
     ):
@@ -76,12 +81,15 @@ async def _run(
                 progress.advance(sending)
                 show()
 
-            load = await post_leads(url, key, make_leads(leads, seed), concurrency, advance)
-            balance = await measure_balance(conn, key, leads, load, stream, hooks)
+            await find_caller(conn, access.key)  # before anything is sent
+            load = await post_leads(
+                access.url, access.key, make_leads(leads, seed), concurrency, advance
+            )
+            balance = await measure_balance(conn, access.key, leads, load, stream, hooks)
 
             async def count() -> int:
                 nonlocal balance
-                balance = await measure_balance(conn, key, leads, load, stream, hooks)
+                balance = await measure_balance(conn, access.key, leads, load, stream, hooks)
                 show()
                 return sum(check.found for check in balance.checks)
 

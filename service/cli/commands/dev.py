@@ -2,22 +2,22 @@
 
 import os
 import signal
-from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from service.cli.commands.options import Host, Port
 from service.cli.interrupts import exit_on_interrupt
 from service.settings import load_settings
 
+EXAMPLE = "For example: leadlog dev --port 8081 --data-dir /tmp/leadlog"
+
 
 def dev(
     host: Host = None,
     port: Port = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Folder for all data.  [env: DATA_DIR, .data]")
+        str | None, typer.Option(help="Folder for all data.  [env: DATA_DIR, .data]")
     ] = None,
     end_with_parent: Annotated[
         bool, typer.Option("--end-with-parent", hidden=True, help="Stop when `make` is killed.")
@@ -36,9 +36,8 @@ def dev(
 
     if end_with_parent:
         bind_to_parent(signal.SIGTERM)
-    given = {"host": host, "port": port, "data_dir": data_dir}
-    settings = msgspec.structs.replace(
-        load_settings(os.environ), **{name: value for name, value in given.items() if value}
-    )
+    given = {"HOST": host, "PORT": port, "DATA_DIR": data_dir}
+    options = {name: str(value) for name, value in given.items() if value}
+    settings = load_settings({**os.environ, **options})
     check_secret_key(settings)
     run_dev(settings, os.environ, DevConsole())

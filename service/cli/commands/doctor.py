@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = {"pg_trgm", "btree_gin"}
 OLDEST_REDIS = 7
+EXAMPLE = "For example: leadlog doctor --json"
 
 
 @dataclass(frozen=True)
@@ -157,31 +158,34 @@ async def _check_webhook_secrets(
 
 
 async def _check_plan(conn: "asyncpg.Connection", name: str) -> Finding:
-    import sql
+    from service.database.plan_choice import find_plan_fault
 
     if await conn.fetchval("SELECT to_regclass('plan')") is None:
         return Finding("DEFAULT_PLAN", name, "Run `leadlog migrate`.")
-    known = await conn.fetchval(sql.plan_find, name)
-    advice = "There is no such plan, so no key is limited: see `leadlog plans list`."
-    return Finding("DEFAULT_PLAN", name, "" if known else advice)
+    return Finding("DEFAULT_PLAN", name, await find_plan_fault(conn, name) or "")
 
 
 async def _check_redis(settings: Settings) -> AsyncIterator[Finding]:
-    import redis.asyncio
+    from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
+    from service.events.redis_ping import CHECK_TIMEOUT_S, explain_error
+
+    url = settings.redis_url or ""
     try:
-        client = redis.asyncio.Redis.from_url(settings.require_redis_url(), socket_timeout=5)
+        client = Redis.from_url(
+            settings.require_redis_url(), socket_timeout=CHECK_TIMEOUT_S,
+            socket_connect_timeout=CHECK_TIMEOUT_S,
+        )  # fmt: skip
         try:
             info: dict[str, Any] = await client.info()
         finally:
             await client.aclose()
-    except (SettingsError, ValueError) as error:
+    except SettingsError as error:
         yield Finding("Redis", "not usable", str(error))
         return
     except (OSError, RedisError) as error:
-        advice = "Check REDIS_URL and that Redis or Valkey is running there."
-        yield Finding("Redis", f"not reached ({error})", advice)
+        yield Finding("Redis", "not usable", explain_error(url, error))
         return
     for finding in (_check_redis_version(info), _check_redis_policy(info)):
         yield finding

@@ -15,7 +15,7 @@ def _group() -> None:
     """The event log."""
 
 
-@events.command("new-generation")
+@events.command("new-generation", epilog="For example: leadlog events new-generation")
 def new_generation() -> None:
     """Start a new generation of the log, after the database was restored to an earlier state.
 
@@ -46,17 +46,18 @@ async def _reserve_generation(redis_url: str, newest: int) -> int:
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
-    from service.events.redis_ping import describe_redis
+    from service.events.redis_ping import CHECK_TIMEOUT_S, explain_error
     from workers.streams.restore_detection import reserve_generation
 
-    client = Redis.from_url(redis_url)
+    client = Redis.from_url(
+        redis_url, socket_timeout=CHECK_TIMEOUT_S, socket_connect_timeout=CHECK_TIMEOUT_S
+    )
     try:
         return await reserve_generation(client, newest)
     except (OSError, RedisError) as error:
         raise SettingsError(
-            f"Redis at {describe_redis(redis_url)} (REDIS_URL) was not reached "
-            f"({str(error) or type(error).__name__}): start it first. It has the numbers of the "
-            "generations that were used."
+            f"{explain_error(redis_url, error)} It has the numbers of the generations that were "
+            "used."
         ) from None
     finally:
         await client.aclose()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.commands.addresses import Key, Url, find_own_url, read_admin_key
+from service.cli.commands.addresses import Key, Url, find_key, find_own_url
 from service.cli.interrupts import exit_on_interrupt
 from service.settings import load_settings
 
@@ -51,6 +51,11 @@ Resend = Annotated[
     typer.Option("--replay", help="With --webhook: delivery (dlv_…) to send again; repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print each request as one JSON object.")]
+Body = Annotated[
+    bool, typer.Option("--body", "-v", help="On a terminal: show the whole body of each event.")
+]
+
+EXAMPLE = "For example: leadlog listen --event lead.created --forward http://127.0.0.1:3000/hook"
 
 
 def listen(
@@ -67,23 +72,26 @@ def listen(
     webhook: Webhook = None,
     replay: Resend = None,
     as_json: AsJson = False,
+    body: Body = False,
 ) -> None:
     """Receive webhooks here: register, verify each signature, print each request. Ctrl-C stops it.
 
-    On a terminal each request is a short line. With --json or behind a pipe it is a JSON object
-    with the whole event.
+    On a terminal each request has a headline (time, type, lead, version, outcome) and a line with
+    its data; --body shows the whole event. With --json or behind a pipe it is a JSON object with
+    the whole event.
     """
     with exit_on_interrupt():
+        from service.cli.listen.api_client import ApiAccess
         from service.cli.listen.listening import Listener
         from service.cli.listen.printing import make_terminal_printer, print_json
         from service.cli.listen.session import ListenOptions
 
     settings = load_settings(os.environ)
     needs_api = secret is None or webhook is not None
+    address = find_own_url(settings) if url is None else url
     options = ListenOptions(
         address=(host, port),
-        api_url=url or find_own_url(settings),
-        api_key=(key or read_admin_key(settings)) if needs_api else None,
+        api=ApiAccess(address, *find_key(key, settings)) if needs_api else None,
         events=event or ["*"],
         secret=secret,
         forward=forward,
@@ -91,7 +99,8 @@ def listen(
         webhook=webhook,
         resend=replay or [],
     )
-    show = make_terminal_printer() if sys.stdout.isatty() and not as_json else print_json
+    is_readable = sys.stdout.isatty() and not as_json
+    show = make_terminal_printer(show_body=body) if is_readable else print_json
     listener = Listener(show, status=status, delay_s=delay)
     asyncio.run(_listen(listener, options))
 

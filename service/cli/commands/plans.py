@@ -28,7 +28,7 @@ plans = typer.Typer(
 )
 
 
-@plans.command("list")
+@plans.command("list", epilog="For example: leadlog plans list --json")
 def list_plans(as_json: AsJson = False) -> None:
     """List the plans, with their limits by route and their number of tenants."""
     import sql
@@ -53,7 +53,10 @@ def list_plans(as_json: AsJson = False) -> None:
     print_rows(rows, COLUMNS, as_json=as_json)
 
 
-@plans.command("set")
+@plans.command(
+    "set",
+    epilog="For example: leadlog plans set busy --per-minute 6000 --route 'GET /leads/search=600'",
+)
 def save_plan(
     name: Name,
     per_minute: Limit = None,
@@ -64,10 +67,7 @@ def save_plan(
         typer.Option(help="Lower limit per minute for a route: 'POST /leads=30'; repeatable."),
     ] = None,
 ) -> None:
-    """Create or replace a plan; keys follow within a second.
-
-    leadlog plans set busy --per-minute 6000 --concurrent 50 --route 'GET /leads/search=600'
-    """
+    """Create or replace a plan; keys follow within a second."""
     import sql
 
     if re.fullmatch(PLAN_NAME, name) is None:
@@ -86,7 +86,7 @@ def save_plan(
     typer.echo(f"{name} is saved.", err=True)
 
 
-@plans.command("remove")
+@plans.command("remove", epilog="For example: leadlog plans remove busy")
 def remove_plan(name: Name) -> None:
     """Remove a plan that no tenant uses."""
     import asyncpg

@@ -20,6 +20,8 @@ from service.settings import load_settings
 METRICS_PREFIX = "leadlog-metrics-"
 """The prefix of a shared folder's name; the process id of its owner follows."""
 
+EXAMPLE = "For example: leadlog serve --host 0.0.0.0 --workers 4 --metrics-port 9100"
+
 
 def serve(
     host: Host = None,

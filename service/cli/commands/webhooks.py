@@ -20,7 +20,7 @@ Hours = Annotated[float, typer.Option(min=0.01, max=24 * 60, help="Hours to look
 webhooks = typer.Typer(help="Webhooks: reconciliation and key rotation.", no_args_is_help=True)
 
 
-@webhooks.command("reconcile")
+@webhooks.command("reconcile", epilog="For example: leadlog webhooks reconcile --hours 24")
 def reconcile(hours: Hours = 3.0) -> None:
     """Check that every event became exactly one delivery for each webhook that subscribes to it.
 
@@ -62,7 +62,7 @@ def _show(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
-@webhooks.command("rotate-key")
+@webhooks.command("rotate-key", epilog="For example: leadlog webhooks rotate-key")
 def rotate_key() -> None:
     """Encrypt all webhook secrets with the first key of SECRET_KEY.
 

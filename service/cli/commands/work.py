@@ -10,6 +10,8 @@ from service.cli.commands.options import MetricsPort
 from service.cli.interrupts import exit_on_interrupt
 from service.settings import load_settings
 
+EXAMPLE = "For example: leadlog work --metrics-port 9101"
+
 
 def work(metrics_port: MetricsPort = None) -> None:
     """Run the workers: scores, webhooks, CRM streams, retention. Run one or more such processes.

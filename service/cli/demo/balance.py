@@ -55,12 +55,7 @@ async def measure_balance(
     conn: Connection, key: str, wanted: int, load: LoadResult, stream: StreamCount, hooks: Received
 ) -> Balance:
     """Counts leads and events as of now; `wanted`: the number of leads to send."""
-    caller = await conn.fetchrow(sql.api_key_get_many_by_hash, [hash_key(key)], None)
-    if caller is None:
-        raise StartError(
-            "The API accepts the key, but the database of DATABASE_URL does not contain it: "
-            "give the demo the DATABASE_URL and REDIS_URL of the API."
-        )
+    caller = await find_caller(conn, key)
     ids = list(load.lead_ids)
     leads: Any = await conn.fetchrow(sql.demo_count_leads, caller["tenant_id"], caller["live"], ids)
     events = await conn.fetch(sql.demo_list_events, caller["tenant_id"], caller["live"], ids)
@@ -84,6 +79,17 @@ async def measure_balance(
         median_score=leads["median"] or 0,
         highest_score=leads["highest"] or 0,
     )
+
+
+async def find_caller(conn: Connection, key: str) -> Any:
+    """The row of the key. Raises StartError if the API has another database."""
+    caller = await conn.fetchrow(sql.api_key_get_many_by_hash, [hash_key(key)], None)
+    if caller is None:
+        raise StartError(
+            "The API accepts the key, but the database of DATABASE_URL does not contain it: "
+            "give the demo the DATABASE_URL and REDIS_URL of the API."
+        )
+    return caller
 
 
 async def wait_until_settled(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 from aiohttp import web
 
-from service.cli.listen.api_client import open_api
+from service.cli.listen.api_client import ApiAccess, open_api
 from service.cli.listen.listening import register
 from service.webhooks.secrets import decode_secret
 from service.webhooks.signing import verify
@@ -40,7 +40,7 @@ class Received:
 
 
 @asynccontextmanager
-async def run_receiver(url: str, key: str) -> AsyncIterator[Received]:
+async def run_receiver(access: ApiAccess) -> AsyncIterator[Received]:
     """Receives `lead.created` events in the context; deletes the endpoint at its end.
 
     Raises StartError if the API cannot be reached or refuses the endpoint.
@@ -59,10 +59,10 @@ async def run_receiver(url: str, key: str) -> AsyncIterator[Received]:
     port = runner.addresses[0][1]
     try:
         async with (
-            open_api(url, key) as session,
-            register(session, f"http://127.0.0.1:{port}/hook", ["lead.created"]) as endpoint,
+            open_api(access) as api,
+            register(api, f"http://127.0.0.1:{port}/hook", ["lead.created"]) as webhook,
         ):
-            received.key = decode_secret(endpoint["secret"])
+            received.key = decode_secret(webhook.secret)
             yield received
     finally:
         await runner.cleanup()

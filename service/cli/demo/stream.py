@@ -12,10 +12,12 @@ from redis.exceptions import RedisError
 
 from service.cli.processes import StartError
 from service.events.event_log import SHARDS
+from service.events.redis_ping import CHECK_TIMEOUT_S, explain_error
 
 GENERATION_KEY = "leadlog:events:generation"
 BATCH = 1000
 BLOCK_MS = 500
+OPEN_WITHIN_S = 10.0
 
 
 @dataclass
@@ -50,15 +52,14 @@ async def read_streams(redis_url: str, group: str) -> AsyncIterator[StreamCount]
 async def _open_streams(redis_url: str, group: str) -> tuple[Redis, list[str]]:
     """Creates the group; returns a client and the keys of the streams. Raises StartError."""
     try:
-        redis = Redis.from_url(redis_url)
-        generation = (await redis.get(GENERATION_KEY) or b"1").decode()
-        keys = [f"leadlog:events:{{g{generation}s{shard}}}" for shard in SHARDS]
-        for key in keys:
-            await redis.xgroup_create(key, group, id="$", mkstream=True)
+        redis = Redis.from_url(redis_url, socket_connect_timeout=CHECK_TIMEOUT_S)
+        async with asyncio.timeout(OPEN_WITHIN_S):
+            generation = (await redis.get(GENERATION_KEY) or b"1").decode()
+            keys = [f"leadlog:events:{{g{generation}s{shard}}}" for shard in SHARDS]
+            for key in keys:
+                await redis.xgroup_create(key, group, id="$", mkstream=True)
     except (RedisError, OSError, ValueError) as error:
-        raise StartError(
-            f"Redis cannot be used ({error}): check REDIS_URL and that it is running there."
-        ) from error
+        raise StartError(explain_error(redis_url, error)) from error
     return redis, keys
 
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 
 from service.webhooks.signing import sign
+from sql.errors import describe_error
 
 MAX_STORED = 1000
 TIMEOUT_S = 30.0
@@ -32,21 +33,21 @@ class Forwarder:
         self._keys = keys
         self._stored: deque[tuple[str, bytes]] = deque(maxlen=MAX_STORED)
 
-    async def forward(self, headers: Mapping[str, str], body: bytes) -> int:
-        """Forwards a request; returns the status of the response, 502 if there is none."""
+    async def forward(self, headers: Mapping[str, str], body: bytes) -> tuple[int, str | None]:
+        """Forwards a request; returns the status of the response, or 502 and why there is none."""
         self._stored.append((headers["webhook-id"], body))
         return await self._post(
             {name: headers[name] for name in FORWARDED_HEADERS if name in headers}, body
         )
 
-    async def send_again(self, selection: str) -> list[tuple[str, int]]:
-        """Sends events again; returns the id and the status of each.
+    async def send_again(self, selection: str) -> list[tuple[str, int, str | None]]:
+        """Sends events again; returns the id, the status and the fault of each.
 
         `selection`: empty (the last event), a number of events, or an event's id; ValueError if it
         selects none. Events are signed again, because receivers refuse old timestamps.
         """
         return [
-            (event_id, await self._post(sign_anew(self._keys[0], event_id, body), body))
+            (event_id, *await self._post(sign_anew(self._keys[0], event_id, body), body))
             for event_id, body in self._choose(selection)
         ]
 
@@ -60,14 +61,14 @@ class Forwarder:
             raise ValueError(f"No received event is selected. {USAGE}")
         return chosen
 
-    async def _post(self, headers: Mapping[str, str], body: bytes) -> int:
+    async def _post(self, headers: Mapping[str, str], body: bytes) -> tuple[int, str | None]:
         try:
             async with self._session.post(
                 self._url, data=body, headers=headers, allow_redirects=False
             ) as response:
-                return response.status
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return BAD_GATEWAY
+                return response.status, None
+        except (aiohttp.ClientError, OSError) as error:
+            return BAD_GATEWAY, f"no response from {self._url} ({describe_error(error)})"
 
 
 @asynccontextmanager
@@ -100,8 +101,8 @@ async def run_commands(
             report(USAGE)
             continue
         try:
-            for event_id, status in await forwarder.send_again(selection.strip()):
-                report(f"{event_id} again: {status}")
+            for event_id, status, fault in await forwarder.send_again(selection.strip()):
+                report(f"{event_id} again: {status}{f', {fault}' if fault else ''}")
         except ValueError as error:
             report(str(error))
 

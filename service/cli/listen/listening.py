@@ -5,16 +5,16 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
 
-import aiohttp
 import msgspec
 from aiohttp import web
 
-from service.cli.listen.api_client import call_api
+from service.cli.address import check_port
+from service.cli.listen.api_client import ApiClient, ApiError
 from service.cli.listen.forwarding import Forwarder
 from service.cli.processes import StartError
 from service.webhooks.signing import verify
+from sql.errors import describe_error
 
 TOLERANCE_S = 300
 """How far a timestamp may be from now, as Standard Webhooks suggests."""
@@ -23,6 +23,14 @@ MAX_BODY_BYTES = 1024 * 1024
 UNREGISTER_S = 10.0
 """The time to delete the webhook, also after Ctrl-C while the API does not respond."""
 RETRY_S = 0.5
+
+
+class Webhook(msgspec.Struct, rename="camel"):
+    """A webhook that was registered."""
+
+    id: str
+    secret: str
+    created_at: str
 
 
 class ReceivedRequest(msgspec.Struct, kw_only=True):
@@ -38,6 +46,8 @@ class ReceivedRequest(msgspec.Struct, kw_only=True):
     """The status of our response."""
     forwarded: int | None
     """The status of the response to the forwarded request; 502: there was none."""
+    forward_fault: str | None = None
+    """The reason why there was no response to the forwarded request."""
 
 
 class Listener:
@@ -72,9 +82,9 @@ class Listener:
     async def process(self, path: str, headers: Mapping[str, str], body: bytes) -> int:
         """Verifies, forwards and shows a request; returns the status of the response."""
         fault = find_fault(self.keys, headers, body, time.time())
-        forwarded = None
+        forwarded, forward_fault = None, None
         if fault is None and self.forwarder is not None:
-            forwarded = await self.forwarder.forward(headers, body)
+            forwarded, forward_fault = await self.forwarder.forward(headers, body)
         status = (
             400 if fault is not None else self._status or forwarded or HTTPStatus.NO_CONTENT.value
         )
@@ -86,6 +96,7 @@ class Listener:
             body=body,
             status=status,
             forwarded=forwarded,
+            forward_fault=forward_fault,
         )
         try:
             self._show(received)
@@ -119,6 +130,7 @@ def find_fault(
 @asynccontextmanager
 async def serve_listener(listener: Listener, host: str, port: int) -> AsyncIterator[str]:
     """Yields the URL of the listener. Raises StartError if it cannot listen."""
+    check_port(host, port, "--port", "--host")
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.router.add_post("/{path:.*}", listener.receive)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
@@ -135,42 +147,35 @@ async def serve_listener(listener: Listener, host: str, port: int) -> AsyncItera
 
 
 @asynccontextmanager
-async def register(
-    session: aiohttp.ClientSession, own_url: str, events: list[str]
-) -> AsyncIterator[dict[str, Any]]:
-    """Registers a webhook and deletes it at the end; yields the API's response, with the secret.
+async def register(api: ApiClient, own_url: str, events: list[str]) -> AsyncIterator[Webhook]:
+    """Registers a webhook and deletes it at the end; yields it, with its secret.
 
     Raises StartError if the API refuses it.
     """
-    body = {"url": own_url, "events": events}
-    endpoint: dict[str, Any] = msgspec.json.decode(
-        await call_api(session, "POST", "/v1/webhooks", body)
-    )
+    webhook = await api.call("POST", "/v1/webhooks", Webhook, {"url": own_url, "events": events})
     try:
-        yield endpoint
+        yield webhook
     finally:
-        await _unregister(session, endpoint["id"])
+        await _unregister(api, webhook.id)
 
 
-async def _unregister(session: aiohttp.ClientSession, endpoint_id: str) -> None:
+async def _unregister(api: ApiClient, webhook_id: str) -> None:
     """Deletes the webhook. Raises StartError if the API does not do so within UNREGISTER_S."""
     reason = f"no response within {UNREGISTER_S:g} s"
     try:
         async with asyncio.timeout(UNREGISTER_S):
             while True:
                 try:
-                    async with session.delete(f"/v1/webhooks/{endpoint_id}") as response:
-                        if (
-                            response.status < HTTPStatus.BAD_REQUEST
-                            or response.status == HTTPStatus.NOT_FOUND
-                        ):
-                            return  # 404: it was deleted by someone else
-                        reason = f"status {response.status}"
-                except aiohttp.ClientError as error:
-                    reason = str(error) or type(error).__name__
+                    return await api.delete(f"/v1/webhooks/{webhook_id}")
+                except ApiError as error:
+                    if error.status == HTTPStatus.NOT_FOUND:
+                        return None  # it was deleted by someone else
+                    reason = f"status {error.status}"
+                except StartError as error:
+                    reason = describe_error(error)
                 await asyncio.sleep(RETRY_S)
     except TimeoutError:
         raise StartError(
-            f"The webhook {endpoint_id} could not be removed ({reason}): "
+            f"The webhook {webhook_id} could not be removed ({reason}): "
             "delete it when the API runs again."
         ) from None

@@ -6,10 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-import aiohttp
 import msgspec
 
-from service.cli.listen.api_client import call_api
+from service.cli.listen.api_client import ApiClient
 from service.cli.listen.forwarding import sign_anew
 from service.validation.field_types import parse_moment
 
@@ -66,7 +65,7 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 
 async def read_log(
-    session: aiohttp.ClientSession,
+    api: ApiClient,
     key: bytes,
     span: Span,
     types: Sequence[str],
@@ -77,8 +76,7 @@ async def read_log(
     count, seen = 0, 0
     query: dict[str, str | int] = {"limit": PAGE, "types": ",".join(types)}
     while True:
-        content = await call_api(session, "GET", "/v1/events", **query)
-        page = msgspec.json.decode(content, type=_Page)
+        page = await api.call("GET", "/v1/events", _Page, **query)
         before = seen
         for raw in page.data:
             head = msgspec.json.decode(raw, type=_Head)
@@ -96,14 +94,11 @@ async def read_log(
         query["after"] = page.pagination.next_cursor
 
 
-async def replay_webhook(
-    session: aiohttp.ClientSession, webhook_id: str, since: datetime, report: Report
-) -> None:
+async def replay_webhook(api: ApiClient, webhook_id: str, since: datetime, report: Report) -> None:
     """Makes the service send the webhook's events from `since` on again; reports the progress."""
     path = f"/v1/webhooks/{webhook_id}"
     body = {"since": since.astimezone(UTC).isoformat()}
-    started = await call_api(session, "POST", f"{path}/replay", body)
-    task = msgspec.json.decode(started, type=_Task)
+    task = await api.call("POST", f"{path}/replay", _Task, body)
     while True:
         expired = f", {task.expired:,} expired" if task.expired else ""
         state = f", {task.state}" if task.state != "running" else ""
@@ -111,15 +106,11 @@ async def replay_webhook(
         if task.state != "running":
             return
         await asyncio.sleep(POLL_S)
-        found = await call_api(session, "GET", f"{path}/replays/{task.id}")
-        task = msgspec.json.decode(found, type=_Task)
+        task = await api.call("GET", f"{path}/replays/{task.id}", _Task)
 
 
-async def resend(
-    session: aiohttp.ClientSession, webhook_id: str, delivery_id: str, report: Report
-) -> None:
+async def resend(api: ApiClient, webhook_id: str, delivery_id: str, report: Report) -> None:
     """Makes the service send one delivery again."""
-    await call_api(
-        session, "POST", f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend", {}
-    )
+    path = f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/resend"
+    await api.call("POST", path, object, {})
     report(f"{delivery_id} is sent again.")

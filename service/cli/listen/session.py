@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
 
-import aiohttp
 import msgspec
 from yarl import URL
 
-from service.cli.listen.api_client import open_api
+from service.cli.listen.api_client import ApiAccess, ApiClient, open_api
 from service.cli.listen.forwarding import open_forwarder, read_lines, run_commands
 from service.cli.listen.listening import Listener, register, serve_listener
 from service.cli.listen.replay import Span, parse_since, read_log, replay_webhook, resend
+from service.cli.listen.watch import read_state, watch_webhook
 from service.cli.processes import StartError
 from service.settings import SettingsError
 from service.validation.field_types import parse_moment
@@ -28,8 +28,7 @@ class ListenOptions(msgspec.Struct, frozen=True):
     """The options of the command. Without a secret, the command registers its own webhook."""
 
     address: tuple[str, int]
-    api_url: str
-    api_key: str | None
+    api: ApiAccess | None
     events: list[str]
     secret: str | None
     forward: str | None
@@ -89,28 +88,45 @@ async def listen_until(
     since = check_options(options)
     async with AsyncExitStack() as stack:
         own_url = await stack.enter_async_context(serve_listener(listener, *options.address))
-        session = None
-        if options.api_key is not None:
-            session = await stack.enter_async_context(open_api(options.api_url, options.api_key))
-        secret, made_at = options.secret, datetime.now(UTC)
-        if secret is None and session is not None:
-            made = await stack.enter_async_context(register(session, own_url, options.events))
-            secret, made_at = str(made["secret"]), parse_moment(str(made["createdAt"]))
+        api = None
+        if options.api is not None:
+            api = await stack.enter_async_context(open_api(options.api))
+        secret, made_at, webhook_id = options.secret, datetime.now(UTC), options.webhook
+        if secret is None and api is not None:
+            made = await stack.enter_async_context(register(api, own_url, options.events))
+            secret, made_at, webhook_id = made.secret, parse_moment(made.created_at), made.id
+        elif api is not None:
+            await read_state(api, str(webhook_id))  # refuses the id of another webhook
         listener.keys.append(decode_secret(str(secret)))
         report(f"Listening at {own_url}; Ctrl-C ends it.")
         if options.forward is not None:
             await stack.enter_async_context(_forwarding(listener, options.forward, report))
             report(f"Forwarding to {options.forward}; the secret is {secret}.")
-        if session is not None:
-            span = None if since is None else Span(since, made_at)
-            await stack.enter_async_context(
-                _running(_replay(session, listener, options, span, report))
-            )
-        await stop()
+        if api is None:
+            await stop()
+            return
+        span = None if since is None else Span(since, made_at)
+        await stack.enter_async_context(_running(_replay(api, listener, options, span, report)))
+        await _run_until(stop(), watch_webhook(api, str(webhook_id), report))
+
+
+async def _run_until(stop: Awaitable[object], work: Coroutine[None, None, None]) -> None:
+    """Runs `work` until `stop` returns. Raises the error that ends `work`."""
+    stopping, working = asyncio.ensure_future(stop), asyncio.create_task(work)
+    tasks = {stopping, working}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        stopped, worked = await asyncio.gather(stopping, working, return_exceptions=True)
+    for result in (stopped, worked):
+        if isinstance(result, Exception):
+            raise result
 
 
 async def _replay(
-    session: aiohttp.ClientSession,
+    api: ApiClient,
     listener: Listener,
     options: ListenOptions,
     span: Span | None,
@@ -123,11 +139,11 @@ async def _replay(
 
     try:
         for delivery_id in options.resend:
-            await resend(session, str(options.webhook), delivery_id, report)
+            await resend(api, str(options.webhook), delivery_id, report)
         if span is not None and options.webhook is None:
-            await read_log(session, listener.keys[0], span, options.events, receive, report)
+            await read_log(api, listener.keys[0], span, options.events, receive, report)
         elif span is not None:
-            await replay_webhook(session, str(options.webhook), span.since, report)
+            await replay_webhook(api, str(options.webhook), span.since, report)
     except StartError as error:
         report(str(error))
 

@@ -10,9 +10,15 @@ BEARER = "The Authorization header must be: Bearer sk_live_… or sk_test_…."
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        ("Bearer sk_live_bad", "16 to 64 letters and digits must follow sk_live_, here 3;"),
+        (
+            "Bearer sk_live_bad",
+            "16 to 64 letters and digits must follow sk_live_, here 3; was all of it",
+        ),
         ("bearer sk_test_", "16 to 64 letters and digits must follow sk_test_, here 0;"),
-        ("Bearer sk_live_" + "x" * 65, "letters and digits must follow sk_live_, here 65;"),
+        (
+            "Bearer sk_live_" + "x" * 65,
+            "must follow sk_live_, here 65; was more than the key copied",
+        ),
         ("Bearer sk_live_" + "x" * 20 + "-_", "only letters and digits may follow sk_live_."),
         ("Bearer sk_live_ " + "x" * 20, "only letters and digits may follow sk_live_."),
         ("Bearer sk_prod_" + "x" * 20, BEARER),

@@ -123,7 +123,7 @@ def test_tenants_are_created_once_and_listed(leadlog: Command, first_key: str) -
     assert leadlog("tenants", "create", "acme").code == 0
     assert "tenant named 'acme' already" in leadlog("tenants", "create", "acme").sentence
     rows = leadlog("tenants", "list").rows
-    assert [row[1:4] for row in rows] == [["default", "-", "1"], ["acme", "-", "0"]]
+    assert [row[1:5] for row in rows] == [["default", "-", "-", "1"], ["acme", "-", "-", "0"]]
     assert "no tenant named 'nobody'" in leadlog("keys", "list", "--tenant", "nobody").sentence
 
 

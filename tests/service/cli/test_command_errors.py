@@ -25,6 +25,7 @@ __all__ = ["bare", "leadlog"]  # fixtures
 
 NOBODY = "http://127.0.0.1:1"
 GOOD_KEY = "sk_live_" + "x" * 32
+API_AWAY = "The API at http://127.0.0.1:1 cannot be reached (Connection refused)"
 
 
 @pytest.mark.parametrize(
@@ -34,12 +35,21 @@ GOOD_KEY = "sk_live_" + "x" * 32
         (["demo", "--url", "notaurl", "--key", GOOD_KEY], "--url must be the address of an API"),
         (["demo", "--url", "http://127.0.0.1:8080/v1"], "'http://127.0.0.1:8080/v1' is not"),
         (["demo", "--url", "http://127.0.0.1:99999"], "--url must be"),
-        (["demo", "--url", NOBODY, "--key", GOOD_KEY], "Leadlog's API does not respond there"),
-        (["listen", "--url", NOBODY, "--key", GOOD_KEY], "Leadlog's API does not respond there"),
-        (["demo", "--key", "schlüssel", "--url", NOBODY], "--key must be an API key"),
-        (["listen", "--key", "a\nb", "--url", NOBODY], "--key must be an API key"),
+        (
+            ["demo", "--url", NOBODY, "--key", GOOD_KEY],
+            API_AWAY,
+        ),
+        (
+            ["listen", "--url", NOBODY, "--key", GOOD_KEY],
+            API_AWAY,
+        ),
+        (["demo", "--key", "schlüssel", "--url", NOBODY], "--key must have an API key"),
+        (["listen", "--key", "a\nb", "--url", NOBODY], "--key must have an API key"),
         (["listen", "--key", GOOD_KEY, "--forward", "http://"], "--forward must be a URL"),
-        (["listen", "--host", "nowhere.invalid", "--key", GOOD_KEY], "Cannot listen on nowhere"),
+        (
+            ["listen", "--host", "nowhere.invalid", "--key", GOOD_KEY],
+            "--host nowhere.invalid is not",
+        ),
     ],
 )
 def test_an_invalid_option_is_reported_in_one_sentence(
@@ -112,9 +122,8 @@ def test_an_unreachable_redis_is_named(leadlog: Command) -> None:
         async with read_streams(url, "demo"):
             pass
 
-    for url in ("redis://127.0.0.1:1", "foo"):
-        with pytest.raises(StartError, match=r"Redis cannot be used .* check REDIS_URL"):
-            asyncio.run(enter(url))
+    with pytest.raises(StartError, match=r"Redis on 127.0.0.1:1 cannot be used .* check REDIS_URL"):
+        asyncio.run(enter("redis://127.0.0.1:1"))
     assert leadlog is not None
 
 
@@ -157,7 +166,7 @@ def make_fail(leadlog: Command, monkeypatch: pytest.MonkeyPatch, error: BaseExce
         (RuntimeError(), "An unexpected error, RuntimeError: run it again"),
         (ExceptionGroup("two", [ExceptionGroup("one", [StartError("No.")])]), "leadlog: No."),
         (OSError(28, "No space left on device", "/x"), "leadlog: No space left on device: /x."),
-        (TimeoutError(), "leadlog: No response came in time."),
+        (TimeoutError(), "leadlog: No response in time."),
     ],
 )
 def test_an_unexpected_error_is_reported_in_a_sentence_with_advice(

@@ -113,7 +113,7 @@ async def test_the_health_check_of_the_image_passes_only_while_the_api_runs(
     assert await asyncio.to_thread(check, read_image_check(), find_free_port()) == 1
 
 
-@pytest.mark.parametrize("token", ["", "a token for scrapes"])
+@pytest.mark.parametrize("token", ["", "a-token-for-scrapes"])
 async def test_the_health_check_of_the_worker_requests_its_metrics(
     database_url: str, redis_url: str, tmp_path: Path, token: str
 ) -> None:

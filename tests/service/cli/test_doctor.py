@@ -59,7 +59,7 @@ def test_doctor_reports_servers_that_cannot_be_reached(bare: Command) -> None:
     bare.set("REDIS_URL", "redis://:geheim@127.0.0.1:1")
     ended = bare("doctor")
     assert "check DATABASE_URL" in advice_of(ended)["database"]
-    assert "Check REDIS_URL" in advice_of(ended)["Redis"]
+    assert "check REDIS_URL" in advice_of(ended)["Redis"]
     assert "geheim" not in ended.out
 
 

@@ -90,7 +90,7 @@ async def check_score(shell: Shell) -> None:
 
 async def check_demo(shell: Shell) -> None:
     """Checks that the demo succeeds and prints the lines that the README shows."""
-    command = find_block(TOUR, ".venv/bin/leadlog demo").replace("100000", str(DEMO_LEADS))
+    command = find_block(TOUR, ".venv/bin/leadlog demo").replace("10000", str(DEMO_LEADS))
     told = await shell.run(command)
     assert told.endswith("Everything balances.")
     (shown,) = [block for block in find_blocks(TOUR) if "Everything balances." in block]

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from service.cli.listen.api_client import open_api
+from service.cli.listen.api_client import ApiAccess, open_api
 from service.cli.listen.ending import has_reader
 from service.cli.listen.listening import register
 from service.cli.processes import StartError
@@ -93,7 +93,9 @@ async def run_api(statuses: list[int]) -> AsyncIterator[str]:
     is_over = asyncio.Event()
 
     async def create(_: web.Request) -> web.Response:
-        return web.json_response({"id": "wh_1"})
+        return web.json_response(
+            {"id": "wh_1", "secret": "whsec_x", "createdAt": "2026-11-30T00:00:00Z"}
+        )
 
     async def delete(_: web.Request) -> web.Response:
         status = statuses.pop(0)
@@ -122,8 +124,8 @@ async def test_the_removal_of_a_webhook_is_retried_until_it_succeeds(
     statuses = [503, 503, last]
     async with (
         run_api(statuses) as url,
-        open_api(url, "sk_live_x") as session,
-        register(session, "http://127.0.0.1:1/", []),
+        open_api(ApiAccess(url, "sk_live_x")) as client,
+        register(client, "http://127.0.0.1:1/", []),
     ):
         pass
     assert statuses == []
@@ -134,7 +136,7 @@ async def test_a_webhook_that_cannot_be_removed_is_named(
     status: int, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.cli.listen.listening.UNREGISTER_S", 1.0)
-    async with run_api([status] * 10) as url, open_api(url, "sk_live_x") as session:
+    async with run_api([status] * 10) as url, open_api(ApiAccess(url, "sk_live_x")) as client:
         with pytest.raises(StartError, match=rf"webhook wh_1 could not be removed \({reason}"):
-            async with register(session, "http://127.0.0.1:1/", []):
+            async with register(client, "http://127.0.0.1:1/", []):
                 pass
