@@ -155,7 +155,8 @@ async def test_a_concurrent_claim_does_not_defer_a_delivery_that_was_made_due(
 
             async def waits() -> bool:
                 found = await delivery_harness.pool.fetchval(
-                    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                    "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+                    "WHERE d.datname = current_database() AND l.objid = 99 AND NOT l.granted"
                 )
                 return bool(found)
 
