@@ -197,13 +197,18 @@ class ErrorResponse(msgspec.Struct):
 
 
 def encode_problem(problem: Problem, doc_url: str) -> bytes:
-    """The JSON body of an error response."""
+    """The JSON body of an error response; `doc_url` is the address of the documentation."""
     body = ErrorBody(
         code=problem.code,
         message=problem.message,
         details=problem.details,
         more_faults=problem.more_faults,
         existing_lead_id=problem.existing_lead_id,
-        doc_url=doc_url,
+        doc_url=make_doc_url(doc_url, problem.code),
     )
     return msgspec.json.encode(ErrorResponse(body))
+
+
+def make_doc_url(base: str, code: str) -> str:
+    """Where the documentation explains a code; service/docs/guides/errors.md has the anchor."""
+    return f"{base.rstrip('/')}/errors#{code}"

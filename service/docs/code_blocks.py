@@ -21,7 +21,9 @@ _LANGUAGES = {
     "text": ("text", "Output"),
 }
 """The lexer and the caption by the first word of an info string."""
-_BREAKABLE = re.compile(r"(?<=[/.])(?=[\w{])")
+_BREAKABLE = re.compile(r"(?<=[\w}]/)(?=[\w{])")
+_LONG = 24
+"""Characters of code that fit on a line of any phone."""
 
 
 def render_code(code: str, info: str) -> str:
@@ -43,5 +45,5 @@ def render_inline_code(code: str) -> str:
 
 
 def break_after_slashes(text: str) -> Markup:
-    """Allow a line to end after a slash or dot of a path, so that it never ends inside a word."""
-    return Markup("<wbr>").join(_BREAKABLE.split(text))
+    """Allow a line to end after a slash of a long path, so that it never ends inside a word."""
+    return escape(text) if len(text) <= _LONG else Markup("<wbr>").join(_BREAKABLE.split(text))

@@ -30,7 +30,7 @@ SUMMARY = (
     "Leadlog takes in the leads that AI sales agents capture, keeps them, scores them, and announces "
     "every change by signed webhooks, an events feed and a stream for CRM connectors."
 )
-_EXCERPT = 400
+_EXCERPT = 2000
 """Characters of a section that the search knows."""
 
 

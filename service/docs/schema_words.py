@@ -93,7 +93,10 @@ def _name_type(schema: Json) -> str:
 def _list_bounds(schema: Json) -> Iterator[str]:
     units = {"Length": "characters", "Items": "entries", "Properties": "keys", "imum": ""}
     for suffix, unit in units.items():
-        low, high = schema.get("min" + suffix), schema.get("max" + suffix)
+        low, high = (
+            f"{bound:,}" if (bound := schema.get(edge + suffix)) is not None else None
+            for edge in ("min", "max")
+        )
         if low is not None and high is not None:
             yield f"{low} to {high} {unit}".strip()
         elif high is not None:

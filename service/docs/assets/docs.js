@@ -50,6 +50,13 @@ function rate(entry, words) {
   return sum - title.length / 100;
 }
 
+/** The part of a text around the first word that is found in it. */
+function cutAround(text, words) {
+  const at = Math.min(...words.map((word) => text.toLowerCase().indexOf(word)).filter((i) => i >= 0));
+  const start = Number.isFinite(at) && at > 50 ? text.indexOf(" ", at - 40) + 1 : 0;
+  return (start ? "… " : "") + text.slice(start, start + 160);
+}
+
 class Search {
   constructor(dialog, opener) {
     this.dialog = dialog;
@@ -92,7 +99,7 @@ class Search {
       .map((entry) => ({ entry, points: rate(entry, words) }))
       .filter(({ points }) => points > 0)
       .sort((one, other) => other.points - one.points);
-    this.list.replaceChildren(...found.slice(0, MOST_SHOWN).map(({ entry }, i) => this.make(entry, i)));
+    this.list.replaceChildren(...found.slice(0, MOST_SHOWN).map(({ entry }, i) => this.make(entry, i, words)));
     this.input.setAttribute("aria-expanded", String(found.length > 0));
     this.select(found.length ? 0 : -1);
     if (!isLongEnough) this.state.textContent = "Type two letters or more.";
@@ -100,13 +107,13 @@ class Search {
     else this.state.textContent = `${found.length} found. ↑ ↓ choose, Enter opens.`;
   }
 
-  make(entry, i) {
+  make(entry, i, words) {
     const item = document.createElement("li");
     item.id = `result-${i}`;
     item.role = "option";
     item.dataset.path = entry.path;
     const detail = document.createElement("small");
-    detail.textContent = `${entry.page}: ${entry.text}`;
+    detail.textContent = `${entry.page}: ${cutAround(entry.text, words)}`;
     item.append(entry.title, detail);
     item.addEventListener("click", () => this.go(item));
     return item;
