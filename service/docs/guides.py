@@ -38,7 +38,17 @@ class Guide(msgspec.Struct, frozen=True):
 
 
 def list_guides(facts: dict[str, Any]) -> list[Guide]:
-    """Render all guides. Raises UndefinedError for a fact that does not exist."""
+    """Render all guides."""
+    texts = fill_guides(facts)
+    return [
+        Guide(f"/docs/{name}", section, render_markdown(texts[name]))
+        for section, names in SECTIONS.items()
+        for name in names
+    ]
+
+
+def fill_guides(facts: dict[str, Any]) -> dict[str, str]:
+    """The Markdown of each guide, with its facts. Raises UndefinedError for an unknown fact."""
     # Braces and brackets are frequent in the guides' code, guillemets are not.
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -51,12 +61,8 @@ def list_guides(facts: dict[str, Any]) -> list[Guide]:
         comment_start_string="«#",
         comment_end_string="#»",
     )
-    return [
-        Guide(
-            f"/docs/{name}",
-            section,
-            render_markdown(environment.get_template(f"{name}.md").render(facts)),
-        )
-        for section, names in SECTIONS.items()
+    return {
+        name: environment.get_template(f"{name}.md").render(facts)
+        for names in SECTIONS.values()
         for name in names
-    ]
+    }

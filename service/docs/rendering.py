@@ -10,10 +10,10 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from service.docs.code_blocks import break_after_slashes
 from service.docs.facts import make_facts
 from service.docs.guides import Guide, list_guides
 from service.docs.markdown import Heading, render_inline
-from service.docs.code_blocks import break_after_slashes
 from service.docs.reference import Group, OperationPage, list_groups, list_pages
 from service.http.responses import HTML, StaticPage
 from service.settings import Settings
@@ -141,7 +141,7 @@ class _Site:
         before: OperationPage | None,
         after: OperationPage | None,
     ) -> StaticPage:
-        summary = f"{operation.method} {operation.path}"
+        summary = f"{operation.method} {operation.path}: {operation.title}"
         group = next(group for group in self._groups if group.tag == operation.tag)
         return self._render(
             "operation.html",
