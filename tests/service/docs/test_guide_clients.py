@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -188,7 +189,12 @@ async def test_a_reader_whose_cursor_is_too_old_says_what_to_do(
 async def test_a_killed_reader_of_the_stream_gets_what_it_had_not_acknowledged(
     running: RunningService, env: dict[str, str], folder: Path, redis_url: str
 ) -> None:
+    """The test's database was emptied before, which begins a generation after some time."""
     command = [*command_for("read_stream.py"), "read_stream.py"]
+    first = await running.add_lead("first@stream.example.com")
+    async with start(command, folder, env | {"REDIS_URL": redis_url}) as process:
+        while first not in (await read_lines(process, 1))[0]:
+            await running.api.patch(f"/v1/leads/{first}", {"name": str(uuid4())})
     leads = [await running.add_lead(f"{n}@stream.example.com") for n in range(5)]
     missing = {f"lead.created {lead} 1" for lead in leads}
     async with asyncio.timeout(30):
