@@ -40,8 +40,9 @@ def render_code(code: str, info: str) -> str:
 
 
 def render_inline_code(code: str) -> str:
-    """Render code inside a sentence."""
-    return f"<code>{break_after_slashes(code)}</code>"
+    """Render code inside a sentence; a line ends inside it only if it is long."""
+    short = ' class="short"' if len(code) <= _LONG else ""
+    return f"<code{short}>{break_after_slashes(code)}</code>"
 
 
 def break_after_slashes(text: str) -> Markup:

@@ -38,6 +38,7 @@ from workers.streams.redis_streams import GENERATION_KEY, LARGE_EVENT_BYTES, mak
 
 Json = dict[str, Any]
 _UNITS = (("h", 3600), ("min", 60), ("s", 1))
+_SPACE = "\N{NO-BREAK SPACE}"
 _SAMPLE_AT = datetime(2026, 10, 14, 13, 5, 48, 917000, UTC)
 _SAMPLE_ID = "evt_01K8Z7QH3R5T7V9X1Z3B5D7F9H"
 _SAMPLE_WEBHOOK = "wh_01K8Z7P1C3E5G7J9M1P3R5T7V9"
@@ -54,7 +55,7 @@ def make_facts(document: Json, settings: Settings) -> Json:
         "duration": say_duration,
         "number": "{:,}".format,
         "size": say_size,
-        "retry_table": _make_retry_table(),
+        "retry_table": make_retry_table(),
         "lead_limits": _make_field_table(document["components"]["schemas"]["NewLead"]),
         "event_types": get_args(EventType),
         "sample": show_sample,
@@ -87,16 +88,16 @@ def say_duration(seconds: float) -> str:
     """A duration in its largest even unit: `90 s`, `10 min`, `72 h`."""
     for name, length in _UNITS:
         if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:,.0f} {name}"
-    return f"{seconds:g} s"
+            return f"{seconds / length:,.0f}{_SPACE}{name}"
+    return f"{seconds:g}{_SPACE}s"
 
 
 def say_size(size: int) -> str:
     """A number of bytes in KiB or MiB."""
     for name, unit in (("MiB", 1024 * 1024), ("KiB", 1024)):
         if size >= unit and size % unit == 0:
-            return f"{size // unit:,} {name}"
-    return f"{size:,} bytes"
+            return f"{size // unit:,}{_SPACE}{name}"
+    return f"{size:,}{_SPACE}bytes"
 
 
 def show_sample(event_type: str) -> str:
@@ -112,7 +113,7 @@ def _show(event: bytes) -> str:
     return json.dumps(json.loads(event), ensure_ascii=False, indent=2)
 
 
-def _make_retry_table() -> str:
+def make_retry_table() -> str:
     """The delays of each profile as a table in Markdown, without their jitter."""
     lines = ["| `retry` | Delay after each failed attempt | Given up after |", "|---|---|---|"]
     for name, profile in retry.PROFILES.items():

@@ -91,10 +91,15 @@ async def start(
 
 
 async def run(
-    command: list[str], folder: Path, env: Mapping[str, str], text: str = ""
+    command: list[str],
+    folder: Path,
+    env: Mapping[str, str],
+    text: str = "",
+    *,
+    patience_s: float = PATIENCE_S,
 ) -> str:
     """Run a program to its end; its output. It must succeed."""
-    async with start(command, folder, env) as process, asyncio.timeout(PATIENCE_S):
+    async with start(command, folder, env) as process, asyncio.timeout(patience_s):
         output, _ = await process.communicate(text.encode())
     assert process.returncode == 0, output.decode()
     return output.decode()

@@ -12,6 +12,7 @@ from tests.service.cli.shell import Shell, open_shell
 from tests.service.docs.guide_code import BLOCKS, FILES, Block
 
 GUIDES = list(dict.fromkeys(block.guide for block in BLOCKS if block.language == "sh"))
+WIDEST = 86
 LANGUAGES = {"sh", "python", "js", "ruby", "go", "php"}
 
 
@@ -47,6 +48,13 @@ def test_every_block_of_code_is_run_by_a_test() -> None:
         "leadlog_signature.py", "leadlog-signature.cjs", "leadlog_signature.rb", "signature.go",
         "leadlog_signature.php",
     }  # fmt: skip
+
+
+def test_no_line_of_code_is_wider_than_a_laptop_shows() -> None:
+    assert [
+        line for block in BLOCKS for line in block.code.splitlines()
+        if len(line) > WIDEST and block.language != "http"
+    ] == []  # fmt: skip
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the guides need curl")
