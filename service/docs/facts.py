@@ -8,8 +8,6 @@ import json
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-import msgspec
-
 from service.access.api_keys import MAX_KEYS
 from service.access.authentication import CACHE_S
 from service.docs.schema_words import describe_schema

@@ -1,20 +1,17 @@
 """Renders the guides' Markdown: anchors on headings, code with colours, tables that fit a phone."""
 
 import re
-from collections.abc import Iterator, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 from markdown_it import MarkdownIt
-from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
-from markdown_it.utils import OptionsDict
 from markupsafe import Markup, escape
 
 from service.docs.code_blocks import render_code, render_inline_code
 
 _ID = re.compile(r"\s*\{#([\w.-]+)\}$")
-Env = MutableMapping[str, Any]
+_MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 class Heading(msgspec.Struct, frozen=True):
@@ -35,57 +32,47 @@ class Document(msgspec.Struct, frozen=True):
     headings: list[Heading]
 
 
-class _Renderer(RendererHTML):
-    """The renderer of markdown-it, with own rules for headings, code and tables."""
-
-    def heading_open(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env
-    ) -> str:
-        return f'<{tokens[idx].tag} id="{escape(tokens[idx].attrs["id"])}">'
-
-    def heading_close(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env
-    ) -> str:
-        name = escape(tokens[idx - 2].attrs["id"])
-        label = escape(_to_text(tokens[idx - 1]))
-        anchor = f'<a class="anchor" href="#{name}" aria-label="Link to “{label}”">#</a>'
-        return f" {anchor}</{tokens[idx].tag}>\n"
-
-    def fence(self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env) -> str:
-        return render_code(tokens[idx].content, tokens[idx].info)
-
-    def code_inline(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env
-    ) -> str:
-        return render_inline_code(tokens[idx].content)
-
-    def table_open(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env
-    ) -> str:
-        return '<div class="table"><table>\n'
-
-    def table_close(
-        self, tokens: Sequence[Token], idx: int, options: OptionsDict, env: Env
-    ) -> str:
-        return "</table></div>\n"
-
-
-_MARKDOWN = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
-
-
 def render_markdown(text: str) -> Document:
     """Render a text whose first line is its title, as `# Title`."""
     tokens = _MARKDOWN.parse(text)
     headings = list(_name_headings(tokens))
     _label_cells(tokens)
-    summary = next(t for t in tokens[3:] if t.type == "inline")
-    html = _MARKDOWN.renderer.render(tokens[3:], _MARKDOWN.options, {})
-    return Document(headings[0].title, _to_text(summary), Markup(html), headings)  # noqa: S704
+    body = tokens[3:]  # without the title
+    summary = next(_to_text(token) for token in body if token.type == "inline")
+    return Document(headings[0].title, summary, _render(body), headings)
 
 
 def render_inline(text: str) -> Markup:
     """Render one paragraph without its `<p>`, such as a description of the OpenAPI document."""
-    return Markup(_MARKDOWN.renderInline(text))  # noqa: S704  # markdown-it escapes HTML
+    return _render(_MARKDOWN.parseInline(text))
+
+
+def _render(tokens: Iterable[Token]) -> Markup:
+    html = _MARKDOWN.renderer.render(list(_replace(tokens)), _MARKDOWN.options, {})
+    return Markup(html)  # noqa: S704  # markdown-it escapes the text
+
+
+def _replace(tokens: Iterable[Token]) -> Iterator[Token]:
+    """Replace the tokens that have an HTML of our own."""
+    for token in tokens:
+        if token.type == "fence":
+            yield _make_html("html_block", render_code(token.content, token.info))
+        elif token.type == "code_inline":
+            yield _make_html("html_inline", render_inline_code(token.content))
+        elif token.type == "table_open":
+            yield _make_html("html_block", '<div class="table">')
+            yield token
+        elif token.type == "table_close":
+            yield token
+            yield _make_html("html_block", "</div>\n")
+        else:
+            if token.children:
+                token.children = list(_replace(token.children))
+            yield token
+
+
+def _make_html(kind: str, html: str) -> Token:
+    return Token(kind, "", 0, content=html)
 
 
 def _name_headings(tokens: Sequence[Token]) -> Iterator[Heading]:
@@ -97,8 +84,16 @@ def _name_headings(tokens: Sequence[Token]) -> Iterator[Heading]:
         title = _to_text(inline)
         name = name or re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
         head.attrs["id"] = name
+        _add_anchor(inline, name, title)
         text = " ".join(_to_text(t) for t in tokens[start + 3 : end] if t.type == "inline")
         yield Heading(name, int(head.tag[1]), title, text)
+
+
+def _add_anchor(inline: Token, name: str, title: str) -> None:
+    label = escape(f"Link to “{title}”")
+    html = f' <a class="anchor" href="#{name}" aria-label="{label}">#</a>'
+    if inline.children is not None:
+        inline.children.append(_make_html("html_inline", html))
 
 
 def _take_id(inline: Token) -> str | None:
@@ -130,4 +125,5 @@ def _to_text(inline: Token) -> str:
     return "".join(
         " " if child.type in {"softbreak", "hardbreak"} else child.content
         for child in inline.children or ()
+        if child.type != "html_inline"  # an anchor
     )

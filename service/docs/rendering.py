@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from service.docs.code_blocks import break_after_slashes
 from service.docs.facts import make_facts
@@ -27,8 +26,8 @@ _ASSETS = {
     "icon.svg": "image/svg+xml",
 }
 SUMMARY = (
-    "Leadlog takes in the leads that AI sales agents capture, keeps them, scores them, and announces "
-    "every change by signed webhooks, an events feed and a stream for CRM connectors."
+    "Leadlog takes in the leads that AI sales agents capture, keeps them, scores them, and "
+    "announces every change by signed webhooks, an events feed and a stream for CRM connectors."
 )
 _EXCERPT = 2000
 """Characters of a section that the search knows."""
@@ -60,7 +59,9 @@ def render_site(document: Json, settings: Settings) -> dict[str, StaticPage]:
     index = msgspec.json.encode(list(_list_entries(guides, groups)))
     files = {name: (_FOLDER / "assets" / name).read_bytes() for name in _ASSETS}
     assets = {
-        _name_asset(name, body): StaticPage(body, _ASSETS.get(name, "application/json"), is_fixed=True)
+        _name_asset(name, body): StaticPage(
+            body, _ASSETS.get(name, "application/json"), is_fixed=True
+        )
         for name, body in (files | {"search.json": index}).items()
     }
     return _Site(document, guides, groups, list(assets)).render() | assets

@@ -20,7 +20,14 @@ from service.settings import Settings
 
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATIENCE_S = 60.0
-ENDINGS = {".py": "python", ".mjs": "node", ".cjs": "node", ".rb": "ruby", ".go": "go", ".php": "php"}
+ENDINGS = {
+    ".py": "python",
+    ".mjs": "node",
+    ".cjs": "node",
+    ".rb": "ruby",
+    ".go": "go",
+    ".php": "php",
+}
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,8 @@ def find_blocks() -> list[Block]:
         for language, info, code in _FENCE.findall(text):
             words = info.split()
             named = dict(word.split("=", 1) for word in words if "=" in word)
-            found.append(
-                Block(
-                    guide, language, code, named.get("title", ""), "run" in words,
-                    named.get("expect", ""),
-                )  # fmt: skip
-            )
+            title, expect = named.get("title", ""), named.get("expect", "")
+            found.append(Block(guide, language, code, title, "run" in words, expect))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The pages in real Chromium: on a phone and a laptop, light and dark, without scripts, with axe-core.
+"""The pages in real Chromium: phone and laptop, light and dark, without scripts, with axe-core.
 
     PICTURES=/tmp/pictures pytest -n0 tests/service/docs/test_browser.py
 

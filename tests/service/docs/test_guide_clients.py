@@ -16,28 +16,30 @@ from tests.harness.running_service import RunningService
 from tests.service.docs.guide_code import find_program, kill_and_read, read_lines, run, start
 
 WALKS, CHANGES = ("walk.py", "walk.mjs"), ("change.py", "change.mjs")
-POST_ONCE = {
-    "python": [
-        "-c", "from leadlog import call; import sys; call('POST', '/v1/leads', {'email': sys.argv[1]})",
-    ],
-    "node": [
-        "--input-type=module", "-e",
-        "import { send } from './leadlog.mjs';"
-        "await send('POST', '/v1/leads', { email: process.argv[1] });", "--",
-    ],
-}  # fmt: skip
-ADD_TAG = {
-    "python": [
-        "-c", "from change import add_tag, change_lead; import sys\n"
-        "for n in range(8): change_lead(sys.argv[1], add_tag(f'python{n}'))",
-    ],
-    "node": [
-        "--input-type=module", "-e",
-        "import { changeLead } from './change.mjs';"
-        "for (let n = 0; n < 8; n++) await changeLead(process.argv.at(-1),"
-        " ({ tags }) => ({ tags: [...tags, `node${n}`] }));", "--",
-    ],
-}  # fmt: skip
+POST_IN_PYTHON = """
+import sys
+from leadlog import call
+call("POST", "/v1/leads", {"email": sys.argv[1]})
+"""
+POST_IN_NODE = """
+import { send } from "./leadlog.mjs";
+await send("POST", "/v1/leads", { email: process.argv.at(-1) });
+"""
+TAG_IN_PYTHON = """
+import sys
+from change import add_tag, change_lead
+for n in range(8):
+    change_lead(sys.argv[1], add_tag(f"python{n}"))
+"""
+TAG_IN_NODE = """
+import { changeLead } from "./change.mjs";
+for (let n = 0; n < 8; n++) {
+  await changeLead(process.argv.at(-1), ({ tags }) => ({ tags: [...tags, `node${n}`] }));
+}
+"""
+NODE_OPTIONS = ["--input-type=module", "-e"]
+POST_ONCE = {"python": ["-c", POST_IN_PYTHON], "node": [*NODE_OPTIONS, POST_IN_NODE, "--"]}
+ADD_TAG = {"python": ["-c", TAG_IN_PYTHON], "node": [*NODE_OPTIONS, TAG_IN_NODE, "--"]}
 FILE_OF = {"python": "leadlog.py", "node": "leadlog.mjs"}
 
 
@@ -122,18 +124,14 @@ async def test_parallel_programs_change_a_lead_and_lose_no_change(
     running: RunningService, env: dict[str, str], folder: Path
 ) -> None:
     lead = await running.add_lead("tags@example.com")
-    commands = [
-        [*command_for(FILE_OF[language]), *ADD_TAG[language], lead] for language in ADD_TAG
-    ]
+    commands = [[*command_for(FILE_OF[language]), *ADD_TAG[language], lead] for language in ADD_TAG]
     await asyncio.gather(*(run(command, folder, env) for command in commands))
     found = (await running.api.get(f"/v1/leads/{lead}")).json["tags"]
     assert sorted(found) == sorted(f"{name}{n}" for name in ADD_TAG for n in range(8))
 
 
 @pytest.mark.parametrize("name", CHANGES)
-async def test_the_example_of_a_change_runs(
-    env: dict[str, str], folder: Path, name: str
-) -> None:
+async def test_the_example_of_a_change_runs(env: dict[str, str], folder: Path, name: str) -> None:
     output = await run([*command_for(name), name], folder, env)
     assert "pilot" in output
 

@@ -80,7 +80,9 @@ async def test_the_commands_of_a_guide_work(
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the guides need curl")
 async def test_the_error_that_a_guide_shows_is_the_one_that_comes(shell: Shell) -> None:
     found = json.loads(await shell.run(find_commands("errors")[0].code))
-    (shown,) = [block.code for block in BLOCKS if (block.guide, block.language) == ("errors", "json")]
+    (shown,) = [
+        block.code for block in BLOCKS if (block.guide, block.language) == ("errors", "json")
+    ]
     found["error"]["doc_url"] = found["error"]["doc_url"].removeprefix("https://leadlog.test")
     assert json.loads(shown) == found
 

@@ -20,47 +20,61 @@ from tests.service.cli.devrun import find_free_port
 from tests.service.docs.guide_code import find_program, run_json, start
 
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+IN_PYTHON = """
+import base64, json, sys
+from leadlog_signature import verify
+cases = json.load(sys.stdin)
+print(json.dumps([verify(keys, headers, base64.b64decode(body)) for keys, headers, body in cases]))
+"""
+IN_NODE = """
+const { verify } = require("./leadlog-signature.cjs");
+const cases = JSON.parse(require("fs").readFileSync(0, "utf8"));
+console.log(JSON.stringify(cases.map(([secrets, headers, body]) =>
+  verify(secrets, headers, Buffer.from(body, "base64")))));
+"""
+IN_RUBY = """
+require "json"
+require_relative "leadlog_signature"
+puts JSON.generate(JSON.parse(STDIN.read).map { |secrets, headers, body|
+  leadlog_verify(secrets, headers, body.unpack1("m0"))
+})
+"""
+IN_GO = """
+package main
+
+import ("encoding/base64"; "encoding/json"; "net/http"; "os")
+
+func main() {
+	var cases [][3]json.RawMessage
+	if err := json.NewDecoder(os.Stdin).Decode(&cases); err != nil { panic(err) }
+	var found []bool
+	for _, one := range cases {
+		var secrets []string
+		var fields map[string]string
+		var text string
+		json.Unmarshal(one[0], &secrets)
+		json.Unmarshal(one[1], &fields)
+		json.Unmarshal(one[2], &text)
+		body, _ := base64.StdEncoding.DecodeString(text)
+		header := http.Header{}
+		for name, value := range fields { header.Set(name, value) }
+		found = append(found, Verify(secrets, header, body))
+	}
+	json.NewEncoder(os.Stdout).Encode(found)
+}
+"""
+IN_PHP = """<?php
+require __DIR__ . "/leadlog_signature.php";
+$cases = json_decode(stream_get_contents(STDIN), true);
+echo json_encode(array_map(
+    fn ($one) => leadlog_verify($one[0], $one[1], base64_decode($one[2])), $cases));
+"""
 DRIVERS = {
-    "leadlog_signature.py": (
-        "driver.py",
-        "import base64, json, sys\nfrom leadlog_signature import verify\n"
-        "print(json.dumps([verify(secrets, headers, base64.b64decode(body))"
-        " for secrets, headers, body in json.load(sys.stdin)]))\n",
-    ),
-    "leadlog-signature.cjs": (
-        "driver.cjs",
-        "const { verify } = require('./leadlog-signature.cjs');\n"
-        "const cases = JSON.parse(require('fs').readFileSync(0, 'utf8'));\n"
-        "console.log(JSON.stringify(cases.map(([secrets, headers, body]) =>"
-        " verify(secrets, headers, Buffer.from(body, 'base64')))));\n",
-    ),
-    "leadlog_signature.rb": (
-        "driver.rb",
-        "require 'json'\nrequire_relative 'leadlog_signature'\n"
-        "puts JSON.generate(JSON.parse(STDIN.read).map { |secrets, headers, body|"
-        " leadlog_verify(secrets, headers, body.unpack1('m0')) })\n",
-    ),
-    "signature.go": (
-        "driver.go",
-        'package main\nimport ("encoding/base64"; "encoding/json"; "net/http"; "os")\n'
-        "func main() { var cases [][3]json.RawMessage; var found []bool\n"
-        "if err := json.NewDecoder(os.Stdin).Decode(&cases); err != nil { panic(err) }\n"
-        "for _, one := range cases {\n"
-        "var secrets []string; var fields map[string]string; var text string\n"
-        "json.Unmarshal(one[0], &secrets); json.Unmarshal(one[1], &fields)\n"
-        "json.Unmarshal(one[2], &text)\n"
-        "body, _ := base64.StdEncoding.DecodeString(text); header := http.Header{}\n"
-        "for name, value := range fields { header.Set(name, value) }\n"
-        "found = append(found, Verify(secrets, header, body)) }\n"
-        "json.NewEncoder(os.Stdout).Encode(found) }\n",
-    ),
-    "leadlog_signature.php": (
-        "driver.php",
-        "<?php\nrequire __DIR__ . '/leadlog_signature.php';\n"
-        "$cases = json_decode(stream_get_contents(STDIN), true);\n"
-        "echo json_encode(array_map(fn ($one) =>"
-        " leadlog_verify($one[0], $one[1], base64_decode($one[2])), $cases));\n",
-    ),
+    "leadlog_signature.py": ("driver.py", IN_PYTHON),
+    "leadlog-signature.cjs": ("driver.cjs", IN_NODE),
+    "leadlog_signature.rb": ("driver.rb", IN_RUBY),
+    "signature.go": ("driver.go", IN_GO),
+    "leadlog_signature.php": ("driver.php", IN_PHP),
 }
 """For each verifier a program that applies it to cases: secrets, headers, body in base64."""
 

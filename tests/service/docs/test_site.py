@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from html import unescape
+from itertools import pairwise
 from typing import Any, get_args
 from urllib.parse import urldefrag, urljoin
 
@@ -78,7 +79,9 @@ def test_no_page_has_an_id_twice_or_names_another_host(pages: Pages) -> None:
         assert len(ids) == len(set(ids)), path
         outside = re.sub(r"<pre.*?</pre>", "", html, flags=re.DOTALL)
         assert not re.search(r"(?:href|src|action)=\"(?:https?:)?//|@import|url\(", outside), path
-        assert not re.search(r"<(?:style|iframe|img|form|object)\b|\son\w+=|\sstyle=", outside), path
+        assert not re.search(r"<(?:style|iframe|img|form|object)\b|\son\w+=|\sstyle=", outside), (
+            path
+        )
 
 
 def test_every_page_has_a_title_a_description_and_one_first_heading(pages: Pages) -> None:
@@ -94,7 +97,7 @@ def test_every_page_has_a_title_a_description_and_one_first_heading(pages: Pages
 
 def test_guides_are_linked_one_after_the_other(pages: Pages) -> None:
     names = [f"/docs/{name}" for names in SECTIONS.values() for name in names]
-    for before, after in zip(names, names[1:], strict=False):
+    for before, after in pairwise(names):
         assert f'rel="next" href="{after}"' in pages[before].body.decode()
         assert f'rel="prev" href="{before}"' in pages[after].body.decode()
 
@@ -107,7 +110,7 @@ def test_every_error_has_a_section_with_its_status(pages: Pages, code: str, stat
     assert re.search(rf'<h3 id="{code}"><code[^>]*>{code}</code> \({status}\) ', html)
 
 
-async def test_the_doc_url_of_an_error_leads_to_its_section(api: Api, pages: Pages) -> None:
+async def test_the_doc_url_of_an_error_leads_to_its_section(api: Api) -> None:
     error = (await api.get("/v1/leads/nosuch")).error
     base = "https://leadlog.test"  # PUBLIC_DOCS_URL of the tests is its /docs
     path, anchor = urldefrag(error["doc_url"].removeprefix(base))
@@ -178,7 +181,9 @@ async def test_the_root_leads_to_the_start_page(api: Api) -> None:
 
 async def test_a_page_allows_only_its_own_origin(api: Api) -> None:
     answer = await api.with_key(None).get("/docs/webhooks")
-    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    policy = dict(
+        part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; ")
+    )
     assert policy["default-src"] == "'none'"
     assert {policy[name] for name in ("script-src", "style-src", "connect-src", "img-src")} == {
         "'self'"
