@@ -1,6 +1,6 @@
 """The pages of /docs, rendered when the first of them is requested.
 
-Rendering takes some 0.3 s and 5 MB of libraries, which a process that never sends a page saves. It
+Rendering takes half a second and 10 MB, which a process that never sends a page saves. It
 runs in a thread, so that other requests do not wait.
 """
 
