@@ -23,7 +23,7 @@ from service.leads.listing.pages import MOST_SKIPPED
 from service.leads.search import lead_search
 from service.settings import Settings
 from service.webhooks.deliveries import MAX_ATTEMPTS
-from service.webhooks.endpoint_update import MAX_HEADERS, MAX_SECRETS, SECRET_OVERLAP_S
+from service.webhooks.endpoint_update import MAX_SECRETS, SECRET_OVERLAP_S
 from service.webhooks.endpoints import MAX_ENDPOINTS
 from service.webhooks.sample_events import make_test_event
 from service.webhooks.url_policy import MAX_URL_LENGTH
@@ -69,7 +69,6 @@ def make_facts(document: Json, settings: Settings) -> Json:
         "max_keys": MAX_KEYS,
         "max_webhooks": MAX_ENDPOINTS,
         "max_url_length": MAX_URL_LENGTH,
-        "max_headers": MAX_HEADERS,
         "max_secrets": MAX_SECRETS,
         "secret_overlap_s": SECRET_OVERLAP_S,
         "max_attempts": MAX_ATTEMPTS,
