@@ -21,7 +21,7 @@ from service.database.connect import DATABASE_AWAY, Connector, Pool, create_pool
 from service.database.database_watch import DatabaseWatch
 from service.database.hidden_numbers import HiddenNumbers
 from service.docs.openapi import make_document
-from service.docs.page import render_page
+from service.docs.site import DocsSite
 from service.errors import (
     Conflict,
     NotFound,
@@ -49,7 +49,6 @@ from service.http.graceful_shutdown import GracefulShutdown
 from service.http.middleware import Middleware
 from service.http.operations import Operation
 from service.http.resource import Resource
-from service.http.responses import StaticPage
 from service.http.router import SegmentRouter
 from service.http.server.protocol import make_protocol
 from service.http.state import State
@@ -168,9 +167,22 @@ SERVICE = [
     Operation(method="GET", path="/openapi.json", handler=documents.send_openapi, scope=None,
               summary="The API's description, OpenAPI 3.1", media_type="application/json"),
     Operation(method="GET", path="/docs", handler=documents.send_docs, scope=None,
-              summary="This page", media_type="text/html"),
+              summary="The documentation for people: guides and reference", media_type="text/html"),
 ]
 """The service's own routes, without a prefix."""
+
+PAGES = [
+    Operation(method="GET", path=path, handler=handler, scope=None, summary="A page for people")
+    for path, handler in (
+        ("/", documents.lead_to_docs),
+        ("/docs/", documents.send_docs),
+        ("/docs/{page}", documents.send_docs),
+        ("/docs/reference", documents.send_docs),
+        ("/docs/reference/{operation}", documents.send_docs),
+        ("/docs/assets/{file}", documents.send_docs),
+    )
+]
+"""The pages of the documentation; the OpenAPI document does not list them."""
 # fmt: on
 
 
@@ -188,7 +200,7 @@ def create_app(settings: Settings, *, ends_on_signals: bool = False) -> ASGIApp:
                 gc.set_threshold(GARBAGE_AFTER, 20, 20)
             yield {"leadlog": state}
 
-    resources = make_resources(API, *PREFIXES) | make_resources(SERVICE, "")
+    resources = make_resources(API, *PREFIXES) | make_resources([*SERVICE, *PAGES], "")
     router = SegmentRouter(resources, lifespan=lifespan)
     return Middleware(router, settings.public_docs_url, shedder, PREFIXES)
 
@@ -225,7 +237,7 @@ async def run_state(settings: Settings, shedder: LoadShedder) -> AsyncIterator[S
         DatabaseWatch(settings, connector).running(),
     ):
         wakeups = Wakeups(redis)
-        openapi, docs = describe_api(settings)
+        document = make_document(API, SERVICE, settings.public_docs_url)
         state = State(
             settings=settings,
             pool=pool,
@@ -238,8 +250,8 @@ async def run_state(settings: Settings, shedder: LoadShedder) -> AsyncIterator[S
             wakeups=wakeups,
             long_polls=LongPollNotifier(batched, wakeups),
             numbers=HiddenNumbers(batched),
-            openapi=openapi,
-            docs=docs,
+            openapi=msgspec.json.encode(document),
+            find_page=DocsSite(document, settings).find,
             shutdown=GracefulShutdown(settings.drain_s),
             deadlines=Deadlines(),
             metrics=MetricsPage(partial(health.measure_lateness, batched)),
@@ -268,12 +280,6 @@ async def _running(state: State) -> AsyncIterator[None]:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def describe_api(settings: Settings) -> tuple[bytes, StaticPage]:
-    """The OpenAPI document and the page made from it."""
-    document = make_document(API, SERVICE, settings.public_docs_url)
-    return msgspec.json.encode(document), render_page(document)
 
 
 async def _touch_keys_forever(auth: Authenticator, pool: Pool) -> None:

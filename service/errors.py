@@ -211,7 +211,7 @@ class ErrorResponse(msgspec.Struct):
 
 
 def make_error_response(problem: Problem, doc_url: str) -> ErrorResponse:
-    """Make the body of an error response."""
+    """Make the body of an error response; `doc_url` is the address of the documentation."""
     return ErrorResponse(
         ErrorBody(
             code=problem.code,
@@ -219,7 +219,7 @@ def make_error_response(problem: Problem, doc_url: str) -> ErrorResponse:
             details=UNSET if problem.details is None else problem.details,
             more_faults=problem.more_faults or UNSET,
             existing_lead_id=problem.existing_lead_id or UNSET,
-            doc_url=doc_url,
+            doc_url=make_doc_url(doc_url, problem.code),
         )
     )
 
@@ -227,3 +227,8 @@ def make_error_response(problem: Problem, doc_url: str) -> ErrorResponse:
 def encode_problem(problem: Problem, doc_url: str) -> bytes:
     """The JSON body of an error response."""
     return msgspec.json.encode(make_error_response(problem, doc_url))
+
+
+def make_doc_url(base: str, code: str) -> str:
+    """Where the documentation explains a code; service/docs/guides/errors.md has the anchor."""
+    return f"{base.rstrip('/')}/errors#{code}"

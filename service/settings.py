@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """32 bytes in URL-safe base64; encrypts webhook secrets at rest. Older keys may follow, with
     commas in between; see `leadlog webhooks rotate-key`."""
     public_docs_url: Annotated[str, Meta(pattern=DOCS_URL)] = "/docs"
-    """The base of `doc_url` in errors."""
+    """The address of the documentation, with which `doc_url` in errors begins."""
 
     api_processes: Count = 1
     """API processes on all machines; they divide the limits if Redis is away at their start."""

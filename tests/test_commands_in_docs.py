@@ -42,6 +42,8 @@ def find_all() -> Iterator[ShownCommand]:
         for block in find_blocks(read(name)):
             yield from find_lines(name, block)
         yield from find_inline(name, re.sub(r"\s*\n\s*", " ", read(name)))
+    for path in sorted((ROOT / "service/docs/guides").glob("*.md")):
+        yield from find_inline(f"guide {path.stem}", path.read_text("utf-8").replace("\n", " "))
     for name in (*UNITS, "deploy/compose.yaml"):
         yield from find_lines(name, read(name))
     yield from find_inline("env.example", read("deploy/env.example"))

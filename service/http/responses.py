@@ -1,5 +1,6 @@
 """HTTP responses: each is complete before it is sent, so one write sends it."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -50,10 +51,20 @@ class Response:
 
 
 class StaticPage(msgspec.Struct, frozen=True):
-    """An HTML page that is rendered once; `policy` is its Content-Security-Policy."""
+    """A page or file that is rendered once, with its ETag.
 
-    html: bytes
-    policy: str
+    `is_fixed`: its path changes with its contents, so clients may keep it for ever.
+    """
+
+    body: bytes
+    media_type: str
+    status: int = 200
+    is_fixed: bool = False
+    etag: str = ""
+
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(self.body).hexdigest()[:16]
+        msgspec.structs.force_setattr(self, "etag", f'"{digest}"')
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,5 +1,6 @@
 """The objects that live as long as the process, for use by every request."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -40,7 +41,8 @@ class State:
     long_polls: LongPollNotifier
     numbers: HiddenNumbers
     openapi: bytes
-    docs: StaticPage
+    find_page: Callable[[str], Awaitable[StaticPage]]
+    """Finds a page of /docs by its path."""
     shutdown: GracefulShutdown
     deadlines: Deadlines
     metrics: MetricsPage

@@ -30,7 +30,7 @@ class DevConsole:
         self._print(Text(sentence, style="dim" if self.is_terminal else ""))
 
     def report_ready(self, settings: Settings, key_file: Path, key: str) -> None:
-        """Prints the URL, the admin key, and three requests to try."""
+        """Prints the URL, the admin key, the documentation, and three requests to try."""
         ready = f"Leadlog is ready at {make_url(settings.host, settings.port)}"
         facts = f"Admin key: {key} (also in {key_file})"
         if self.is_terminal:
@@ -38,6 +38,8 @@ class DevConsole:
         else:
             self._print(Text(ready))
         self._print(Text(facts))
+        docs = f"{make_url(find_reachable_host(settings.host), settings.port)}/docs"
+        self._print(Text(f"Documentation, with a quickstart: {docs}"))
         self._print(Text("Try:"))
         for line in make_examples(settings, key_file):
             self._print(Text(line, style="cyan" if self.is_terminal else ""))

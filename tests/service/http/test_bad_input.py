@@ -28,7 +28,7 @@ def assert_refused(answer: ApiResponse, status: int, code: str) -> None:
     assert (answer.status, answer.error["code"]) == (status, code), answer.body
     assert list(answer.error)[:2] == ["code", "message"]
     assert answer.error["message"].endswith((".", "…"))
-    assert answer.error["doc_url"] == "https://leadlog.test/docs"
+    assert answer.error["doc_url"] == f"https://leadlog.test/docs/errors#{code}"
     assert answer.headers["x-request-id"]
     assert answer.headers["content-type"] == "application/json"
 

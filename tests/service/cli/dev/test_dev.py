@@ -73,6 +73,11 @@ async def test_dev_prints_its_url_and_its_key(running: DevRun) -> None:
     assert (running.folder / "admin.key").read_text() == f"{running.key}\n"
 
 
+async def test_dev_prints_the_address_of_the_documentation(running: DevRun) -> None:
+    (line,) = [line for line in running.lines if line.startswith("Documentation")]
+    assert line.endswith(f" {running.url}/docs")
+
+
 async def test_the_files_of_dev_are_closed_to_other_users(running: DevRun) -> None:
     for name in ("admin.key", "secret.key", "dev.env", "dev.lock", "postgres.log", "valkey.log"):
         assert mode_of(running.folder / name) == 0o600, name

@@ -1,0 +1,78 @@
+"""The curl command of an operation, complete: its variables are set in the lines before it."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+from service.docs.schema_words import resolve
+
+Json = dict[str, Any]
+ADDRESS = "http://127.0.0.1:8080"
+"""The address of `leadlog dev`; the page's script replaces it by the address of the page."""
+_PARAMETER = re.compile(r"/([\w-]+)/\{(\w+)\}")
+_NOUNS = {"leads": "LEAD", "api-keys": "KEY", "webhooks": "WEBHOOK"}
+_SAMPLES = {
+    "LEAD_ID": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",
+    "KEY_ID": "key_01K8Z7N5B7D9F1H3K5M7P9R1T3",
+    "WEBHOOK_ID": "wh_01K8Z7P1C3E5G7J9M1P3R5T7V9",
+    "DELIVERY_ID": "dlv_81377",
+    "REPLAY_ID": "rpl_01K8Z7R2F4H6K8M0P2R4T6V8X0",
+}
+
+
+def make_curl(document: Json, method: str, path: str, operation: Json) -> str:
+    """Make the command, with an example of every required parameter and of the body."""
+    variables = {"LEADLOG_URL": ADDRESS}
+    if operation.get("security"):
+        variables["LEADLOG_KEY"] = "sk_live_…"
+    for noun, name in _PARAMETER.findall(path):
+        variable = _name_variable(noun, name)
+        path = path.replace(f"{{{name}}}", f"${variable}")
+        variables[variable] = _SAMPLES.get(variable, "…")
+    lines = [f'curl -sS "$LEADLOG_URL{path}{_make_query(document, operation)}"']
+    if method != "GET":
+        lines[0] = lines[0].replace("-sS", f"-sS -X {method}")
+    if operation.get("security"):
+        lines.append('-H "Authorization: Bearer $LEADLOG_KEY"')
+    lines += _list_body_lines(document, operation)
+    settings = "".join(f"{name}={value}\n" for name, value in variables.items())
+    return f"{settings}\n" + " \\\n  ".join(lines) + "\n"
+
+
+def find_example(document: Json, content: Json) -> Any:
+    """The example of a media type: its own, the first of `examples`, or that of its schema."""
+    if "example" in content:
+        return content["example"]
+    for named in content.get("examples", {}).values():
+        return resolve(document, named).get("value")
+    schema = resolve(document, content.get("schema", {}))
+    return next(iter(schema.get("examples", ())), None)
+
+
+def _name_variable(noun: str, name: str) -> str:
+    if name == "id":
+        return f"{_NOUNS.get(noun, noun.upper().replace('-', '_'))}_ID"
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
+
+
+def _make_query(document: Json, operation: Json) -> str:
+    pairs = []
+    for each in operation.get("parameters", ()):
+        parameter = resolve(document, each)
+        if parameter["in"] == "query" and parameter.get("required"):
+            value = find_example(document, parameter)
+            pairs.append(f"{parameter['name']}={quote(str('acme' if value is None else value))}")
+    return "?" + "&".join(pairs) if pairs else ""
+
+
+def _list_body_lines(document: Json, operation: Json) -> Iterator[str]:
+    body = resolve(document, operation.get("requestBody", {}))
+    for media_type, content in body.get("content", {}).items():
+        example = find_example(document, content)
+        if example is not None:
+            text = json.dumps(example, ensure_ascii=False, indent=2).replace("'", "'\\''")
+            yield f'-H "Content-Type: {media_type}"'
+            yield f"-d '{text}'"
+        return

@@ -1,0 +1,52 @@
+"""Fixtures: the OpenAPI document and the pages, as the service makes them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from service.app import API, SERVICE
+from service.database.connect import Pool
+from service.docs.openapi import make_document
+from service.docs.rendering import render_site
+from service.http.responses import StaticPage
+from service.settings import Settings
+from tests.harness.cluster import reset_database
+from tests.harness.running_service import RunningService, run_service
+from tests.service.docs.guide_code import save_files
+
+
+@pytest.fixture(scope="session")
+def document() -> dict[str, Any]:
+    return make_document(API, SERVICE, "https://leadlog.test/docs")
+
+
+@pytest.fixture(scope="session")
+def pages(document: dict[str, Any]) -> dict[str, StaticPage]:
+    """Every page and file of /docs by its path."""
+    return render_site(document, Settings())
+
+
+@pytest.fixture(scope="module")
+async def running(
+    settings: Settings, pool: Pool, admin_conn: asyncpg.Connection
+) -> AsyncIterator[RunningService]:
+    """API and workers, with a new tenant."""
+    async with run_service(settings, pool) as running:
+        yield running
+    await reset_database(admin_conn)
+
+
+@pytest.fixture
+def env(running: RunningService) -> dict[str, str]:
+    """The variables that the guides tell their readers to set."""
+    return {"LEADLOG_URL": running.api.url, "LEADLOG_KEY": str(running.api.key)}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with every file that the guides show."""
+    save_files(tmp_path)
+    return tmp_path
