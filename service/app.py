@@ -20,7 +20,7 @@ from service.database.clock import Clock, compare_forever
 from service.database.connect import DATABASE_AWAY, Connector, Pool, create_pool
 from service.database.database_watch import DatabaseWatch
 from service.database.hidden_numbers import HiddenNumbers
-from service.docs.openapi import make_document
+from service.docs.openapi.document import make_document
 from service.docs.site import DocsSite
 from service.errors import (
     Conflict,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from service.app import API, PREFIXES, SERVICE
-from service.docs.examples.calls import find_call
+from service.docs.openapi.examples.calls import find_call
 from service.errors import MOST_LISTED, Problem
 from service.http.operations import Operation
 from tests.faults.mutations import (

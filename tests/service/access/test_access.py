@@ -5,7 +5,7 @@ import pytest
 
 from service.app import API
 from service.database.connect import Pool
-from service.docs.examples.calls import find_call
+from service.docs.openapi.examples.calls import find_call
 from service.http.operations import Operation
 from tests.harness.api_client import Api, ApiResponse
 from tests.harness.factories import SCOPES, Tenant

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from service.app import API
 from service.database.connect import Connector, Pool, create_pool
 from service.database.database_watch import DatabaseWatch
-from service.docs.examples.calls import find_call
+from service.docs.openapi.examples.calls import find_call
 from service.settings import Settings
 from tests.harness.api_client import Api, ApiResponse, serve_api
 from tests.harness.factories import make_lead

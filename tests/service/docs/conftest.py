@@ -9,7 +9,7 @@ import pytest
 
 from service.app import API, SERVICE
 from service.database.connect import Pool
-from service.docs.openapi import make_document
+from service.docs.openapi.document import make_document
 from service.docs.rendering import render_site
 from service.http.responses import StaticPage
 from service.settings import Settings

@@ -15,7 +15,7 @@ from typing import Any
 from service.app import API, SERVICE
 from service.docs.facts import make_facts
 from service.docs.guides import fill_guides
-from service.docs.openapi import make_document
+from service.docs.openapi.document import make_document
 from service.settings import Settings
 
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -8,7 +8,7 @@ import pytest
 
 from service.app import API, SERVICE
 from service.database.connect import Pool
-from service.docs.openapi import make_document
+from service.docs.openapi.document import make_document
 from service.events.event_types import EventType
 from service.events.payload import make_thin
 from service.settings import Settings

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from service.app import API, SERVICE
 from service.database.connect import Pool
-from service.docs.examples.call import KEY_ID, WEBHOOK_ID
-from service.docs.openapi import make_document
+from service.docs.openapi.document import make_document
+from service.docs.openapi.examples.call import KEY_ID, WEBHOOK_ID
 from service.settings import Settings
 from tests.harness.api_client import Api, ApiResponse
 from tests.harness.running_service import RunningService, run_service, wait_until

@@ -13,9 +13,9 @@ import pytest
 import schemathesis
 
 from service.app import API, SERVICE
-from service.docs.descriptions import SCHEMAS
-from service.docs.examples.calls import CALLS
-from service.docs.openapi import find_version
+from service.docs.openapi.descriptions import SCHEMAS
+from service.docs.openapi.document import find_version
+from service.docs.openapi.examples.calls import CALLS
 from service.http.operations import Operation
 from service.validation.decoding import decode_body
 from tests.harness.api_client import Api

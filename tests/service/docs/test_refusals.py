@@ -11,15 +11,15 @@ from msgspec.structs import replace
 import sql
 from service.app import API, SERVICE
 from service.database.connect import Pool
-from service.docs.examples.call import WEBHOOK_ID, Call
-from service.docs.examples.calls import CALLS
-from service.docs.examples.refusals import (
+from service.docs.openapi.examples.call import WEBHOOK_ID, Call
+from service.docs.openapi.examples.calls import CALLS
+from service.docs.openapi.examples.refusals import (
     EXPIRED_KEY,
     IMPOSSIBLE,
     OTHER_EMAIL,
     find_malformed,
 )
-from service.docs.responses import find_problems
+from service.docs.openapi.responses import find_problems
 from service.errors import ErrorResponse
 from service.http.operations import Operation
 from service.settings import Settings

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from service.docs.examples.call import KEY_ID, LEAD_ID, Call
+from service.docs.openapi.examples.call import KEY_ID, LEAD_ID, Call
 
 EMAIL = "ines.duarte@nordvik.example.com"
 _CREATED_AT, _CHANGED_AT = "2026-09-03T07:20:11.402Z", "2026-10-14T13:05:48.917Z"

@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 import msgspec
 
-from service.docs.examples.call import WEBHOOK_ID
-from service.docs.schemas import refer
+from service.docs.openapi.examples.call import WEBHOOK_ID
+from service.docs.openapi.schemas import refer
 from service.webhooks.event_models import Event
 from service.webhooks.sample_events import make_test_event
 

@@ -5,7 +5,7 @@ Query parameters are described where they are declared, in the structs of querie
 
 from collections.abc import Mapping
 
-from service.docs.webhook_descriptions import ACTOR, DATA_OF_PAGE, LIMIT, WEBHOOKS
+from service.docs.openapi.webhook_descriptions import ACTOR, DATA_OF_PAGE, LIMIT, WEBHOOKS
 
 _TIMES = {
     "firstSeenAt": "When the lead was first seen.",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from service.docs.examples.call import KEY_ID, Call
+from service.docs.openapi.examples.call import KEY_ID, Call
 
 _KEY: dict[str, Any] = {
     "id": KEY_ID,

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from service.docs.descriptions import SCHEMAS
+from service.docs.openapi.descriptions import SCHEMAS
 from service.errors import ErrorBody, ErrorResponse, Fault
 from service.http.operations import Operation
 from service.webhooks.event_models import ThinEvent

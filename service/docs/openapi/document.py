@@ -8,11 +8,16 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from service.docs.event_requests import make_header_parameters, make_webhooks
-from service.docs.examples.calls import find_call
-from service.docs.parameters import list_parameters
-from service.docs.responses import HEADERS, list_responses, make_content, make_error_responses
-from service.docs.schemas import make_schemas
+from service.docs.openapi.event_requests import make_header_parameters, make_webhooks
+from service.docs.openapi.examples.calls import find_call
+from service.docs.openapi.parameters import list_parameters
+from service.docs.openapi.responses import (
+    HEADERS,
+    list_responses,
+    make_content,
+    make_error_responses,
+)
+from service.docs.openapi.schemas import make_schemas
 from service.http.operations import Operation
 
 Json = dict[str, Any]

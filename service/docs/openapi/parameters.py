@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from service.docs.examples.calls import find_call
-from service.docs.schemas import TEMPLATE, make_plain
+from service.docs.openapi.examples.calls import find_call
+from service.docs.openapi.schemas import TEMPLATE, make_plain
 from service.errors import PreconditionFailed
 from service.http.operations import IDEMPOTENT_METHODS, Operation
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from service.docs.examples.calls import find_call
-from service.docs.examples.refusals import Refusal, make_refusal
-from service.docs.parameters import find_request_headers
-from service.docs.schemas import refer
+from service.docs.openapi.examples.calls import find_call
+from service.docs.openapi.examples.refusals import Refusal, make_refusal
+from service.docs.openapi.parameters import find_request_headers
+from service.docs.openapi.schemas import refer
 from service.errors import (
     Conflict,
     ErrorResponse,

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from service.access.authentication import NO_KEY, refuse_scope
-from service.docs.examples.call import KEY_ID, LEAD_ID, REPLAY_ID, WEBHOOK_ID, Call
-from service.docs.examples.leads import EMAIL
+from service.docs.openapi.examples.call import KEY_ID, LEAD_ID, REPLAY_ID, WEBHOOK_ID, Call
+from service.docs.openapi.examples.leads import EMAIL
 from service.errors import (
     Conflict,
     Fault,

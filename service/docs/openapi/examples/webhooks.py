@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from service.docs.examples.call import (
+from service.docs.openapi.examples.call import (
     DELIVERY_ID,
     LEAD_ID,
     REPLAY_ID,

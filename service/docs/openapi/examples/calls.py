@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from service.docs.examples import leads, service, webhooks
-from service.docs.examples.call import Call
+from service.docs.openapi.examples import leads, service, webhooks
+from service.docs.openapi.examples.call import Call
 from service.http.operations import Operation
 
 CALLS: Mapping[str, Call] = {**leads.CALLS, **webhooks.CALLS, **service.CALLS}

@@ -1,0 +1,1 @@
+"""The OpenAPI document: its schemas, descriptions and examples."""
