@@ -10,8 +10,10 @@ from uuid import uuid4
 import aiohttp
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
-from service.events.event_log import FEED, FEED_CURSORS
+from service.database.hidden_numbers import HiddenNumbers
+from service.events.feed import decode_cursor, encode_cursor
 from tests.harness.running_service import RunningService
 from tests.service.docs.guide_code import find_program, kill_and_read, read_lines, run, start
 
@@ -182,9 +184,10 @@ async def test_a_reader_whose_cursor_is_too_old_says_what_to_do(
     running: RunningService, env: dict[str, str], folder: Path
 ) -> None:
     found = await running.api.get("/v1/events", after="latest")
-    position = FEED_CURSORS.decode(FEED, found.json["pagination"]["nextCursor"])
-    other_time = FEED_CURSORS.encode(FEED, *position[:3], position[3] - 1)
-    (folder / "cursor.txt").write_text(other_time)
+    cipher = await HiddenNumbers(running.pool).open()
+    position = decode_cursor(found.json["pagination"]["nextCursor"], cipher)
+    of_other_time = replace(position, cut_at=position.cut_at - 1)
+    (folder / "cursor.txt").write_text(encode_cursor(of_other_time, cipher))
     async with start([*command_for("follow.py"), "follow.py"], folder, env) as process:
         output, _ = await process.communicate()
     assert b"The cursor is too old" in output

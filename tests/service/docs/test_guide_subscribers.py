@@ -213,8 +213,9 @@ async def test_the_subscriber_survives_its_death_repeats_and_disorder(
         await running.wait_finished(webhook, delivered * 2)  # every event again, the oldest first
         assert await is_equal()
         oldest = next(row for row in await running.finals(webhook) if row["lead_id"] == ids[0])
-        path = f"/v1/webhooks/{webhook}/deliveries/dlv_{oldest['id']}/resend"
-        await running.api.call("POST", path)
+        delivery = await running.show_delivery_id(oldest["id"])
+        path = f"/v1/webhooks/{webhook}/deliveries/{delivery}/resend"
+        assert (await running.api.call("POST", path)).status == 202
         await running.wait_finished(webhook, delivered * 2 + 1)  # an old event after newer ones
         assert await is_equal()
     tasks = subscriber.ask("SELECT what FROM task ORDER BY what")
