@@ -2,15 +2,11 @@
 
 import unicodedata
 
+from service.validation.characters import INVISIBLE
+
 UNSPACED = r"\u0e00-\u0e7f\u1100-\u11ff\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff"
 """The letters of scripts that write words without blanks, or attach particles, for a regex set."""
 
-# Characters that are not seen (Unicode Default_Ignorable_Code_Point, where people meet them).
-_INVISIBLE = (
-    0xAD, 0x34F, 0x61C, 0x115F, 0x1160, 0x3164, 0xFEFF, 0xFFA0,
-    *range(0x180B, 0x1810), *range(0x200B, 0x2010), *range(0x202A, 0x202F),
-    *range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE0200),
-)  # fmt: skip
 _DASHES = (
     0x2D7, 0x58A, 0x5BE, *range(0x2010, 0x2016), 0x2043, 0x207B, 0x208B, 0x2212, 0x2E3A, 0x2E3B,
     0xFE31, 0xFE32, 0xFE58, 0xFE63, 0xFF0D,
@@ -19,7 +15,6 @@ _APOSTROPHES = (0x60, 0xB4, 0x2B9, 0x2BC, 0x2018, 0x2019, 0x2032, 0x66C)  # as i
 _WAVES = (0x2053, 0x223C, 0x301C, 0x3030)
 _BLANKS = (0x2800, 0xB2, 0xB3, 0xB9, *range(0x2460, 0x249C))  # ① would become a digit
 _TABLE: dict[int, str] = {
-    **dict.fromkeys(_INVISIBLE, ""),
     **dict.fromkeys(_DASHES, "-"),
     **dict.fromkeys(_APOSTROPHES, "'"),
     **dict.fromkeys(_WAVES, "~"),
@@ -37,7 +32,7 @@ def fold(text: str) -> str:
     All dashes become "-". A table that is compared with folded text must be folded too.
     """
     if not text.isascii():
-        parts = unicodedata.normalize("NFKD", text.translate(_TABLE))
+        parts = unicodedata.normalize("NFKD", INVISIBLE.sub("", text.translate(_TABLE)))
         bare = "".join(c for c in parts if not unicodedata.combining(c))
         text = unicodedata.normalize("NFKC", bare).casefold()
     return " ".join(text.lower().split())
