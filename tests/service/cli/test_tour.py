@@ -83,7 +83,7 @@ async def check_score(shell: Shell) -> None:
     """Checks that the response begins as the README shows it, except its lead id and time."""
     shown = re.sub(r"\n *", "", find_block(TOUR, '{"leadId"')).partition(", …")[0]
     varying = r'"(leadId|computedAt)":"[^"]*"'
-    told = await shell.run_until(find_block(TOUR, "LEAD="), '"factors"')
+    told = await shell.run_until(find_block(TOUR, "LEAD="), '"feature"')
     explained = re.sub(varying, r'"\1":""', told[told.index('{"leadId"') :])
     assert explained.startswith(re.sub(varying, r'"\1":""', shown).rstrip(","))
 
