@@ -177,6 +177,7 @@ PAGES = [
         ("/", documents.lead_to_docs),
         ("/docs/", documents.send_docs),
         ("/docs/{page}", documents.send_docs),
+        ("/docs/{page}/", documents.send_docs),
         ("/docs/reference", documents.send_docs),
         ("/docs/reference/{operation}", documents.send_docs),
         ("/docs/assets/{file}", documents.send_docs),

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from service.docs.openapi.examples.call import (
+    DELIVERY_ID,
+    KEY_ID,
+    LEAD_ID,
+    REPLAY_ID,
+    WEBHOOK_ID,
+)
 from service.docs.schema_words import resolve
 
 Json = dict[str, Any]
@@ -14,11 +21,11 @@ ADDRESS = "http://127.0.0.1:8080"
 _PARAMETER = re.compile(r"/([\w-]+)/\{(\w+)\}")
 _NOUNS = {"leads": "LEAD", "api-keys": "KEY", "webhooks": "WEBHOOK"}
 _SAMPLES = {
-    "LEAD_ID": "lead_01K8Z7M2T4V6X8A0C2E4G6J8M0",
-    "KEY_ID": "key_01K8Z7N5B7D9F1H3K5M7P9R1T3",
-    "WEBHOOK_ID": "wh_01K8Z7P1C3E5G7J9M1P3R5T7V9",
-    "DELIVERY_ID": "dlv_81377",
-    "REPLAY_ID": "rpl_01K8Z7R2F4H6K8M0P2R4T6V8X0",
+    "LEAD_ID": LEAD_ID,
+    "KEY_ID": KEY_ID,
+    "WEBHOOK_ID": WEBHOOK_ID,
+    "DELIVERY_ID": DELIVERY_ID,
+    "REPLAY_ID": REPLAY_ID,
 }
 
 

@@ -17,6 +17,7 @@ _ATOM = r"[A-Za-z0-9_+'=-]+"
 _LABEL = r"(?![A-Za-z0-9-]{2}--)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _PLAIN = re.compile(rf"(?=.{{1,64}}@){_ATOM}(?:\.{_ATOM})*@((?:{_LABEL}\.)+[A-Za-z]{{2,63}})")
 _SPECIAL = tuple(SPECIAL_USE_DOMAIN_NAMES)
+_RESERVED = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES if name != "test")
 
 
 @lru_cache(maxsize=4096)  # a request needs it twice: for validation and for its row
@@ -47,8 +48,10 @@ def explain_invalid(email: str) -> str:
         return "it has no @"
     if not _is_valid(f"{local}@example.com"):
         return "the part before the @ is not valid"
+    if f".{domain.lower()}".endswith(_RESERVED):
+        return "the domain after the @ is reserved, so no mail reaches it"
     if not _is_valid(f"a@{domain}"):
-        return "the domain after the @ is not valid, or is reserved"
+        return "the domain after the @ is not valid"
     return f"it is longer than {MAX_KEY_LENGTH} characters with its domain encoded"
 
 

@@ -12,7 +12,7 @@ compares the whole ETag, so a client always gets the newest score.
 import re
 from typing import TypeAlias
 
-from service.errors import PreconditionFailed
+from service.errors import Fault, InvalidRequest
 
 Versions: TypeAlias = list[int] | None
 """The edit versions that a write accepts; None: any."""
@@ -48,14 +48,15 @@ def is_known(if_none_match: str | None, etag: str) -> bool:
 
 
 def parse_if_match(header: str | None) -> Versions:
-    """The edit versions in If-Match; [] if no ETag is of our form. Raises PreconditionFailed."""
+    """The edit versions in If-Match; [] if no ETag is of our form. Raises InvalidRequest."""
     if header is None or header.strip() == "*":
         return None
     try:
         tags = _read_tags(header)
     except ValueError:
         message = 'If-Match must be * or one or more ETags in double quotes, such as "3.7".'
-        raise PreconditionFailed(message) from None
+        fault = Fault("If-Match", "invalid_value", message)
+        raise InvalidRequest(message, details=[fault]) from None
     found = ((int(match[1]), int(match[2])) for match in map(_ETAG.fullmatch, tags) if match)
     return [edit_version for edit_version, version in found if edit_version <= version]
 

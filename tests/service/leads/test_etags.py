@@ -9,7 +9,7 @@ import pytest
 
 import sql
 from service.database.connect import Pool
-from service.errors import PreconditionFailed
+from service.errors import InvalidRequest
 from service.leads.etags import find_known_version, is_known, make_etag, parse_if_match
 from service.leads.rows import make_event_id
 from tests.harness.api_client import Api, ApiResponse
@@ -94,12 +94,12 @@ async def test_a_write_for_the_current_version_succeeds(api: Api, tag: str | Non
     assert (await api.call("DELETE", path, headers=headers)).status == 204
 
 
-async def test_a_condition_on_a_missing_lead_is_404_and_a_malformed_condition_is_412(
+async def test_a_condition_on_a_missing_lead_is_404_and_a_malformed_condition_is_400(
     api: Api,
 ) -> None:
     path, _ = await make_one(api)
     for method, body in (("PATCH", "{}"), ("DELETE", None)):
-        for where, tag, status in (("/v1/leads/lead_none", "*", 404), (path, "1.1", 412)):
+        for where, tag, status in (("/v1/leads/lead_none", "*", 404), (path, "1.1", 400)):
             response = await api.call(method, where, body, headers={"If-Match": tag})
             assert response.status == status, response.body
 
@@ -204,5 +204,5 @@ def test_etags_are_parsed_as_the_rfc_defines_them() -> None:
     assert parse_if_match('"3.7", W/"8.9.2" ,"x", "7", "7.6", "7.0"') == [3, 8]
     assert parse_if_match(" * ") is None
     for bad in ("", "7", '"7" "8"', '"7', "W/7"):
-        with pytest.raises(PreconditionFailed):
+        with pytest.raises(InvalidRequest):
             parse_if_match(bad)
