@@ -47,7 +47,7 @@ from service.handlers import (
 from service.http.deadlines import Deadlines
 from service.http.graceful_shutdown import GracefulShutdown
 from service.http.middleware import Middleware
-from service.http.operations import Operation
+from service.http.operations import AnyQuery, Operation
 from service.http.resource import Resource
 from service.http.router import SegmentRouter
 from service.http.server.protocol import make_protocol
@@ -167,18 +167,21 @@ SERVICE = [
     Operation(method="GET", path="/openapi.json", handler=documents.send_openapi, scope=None,
               summary="The API's description, OpenAPI 3.1", media_type="application/json"),
     Operation(method="GET", path="/docs", handler=documents.send_docs, scope=None,
-              summary="The documentation for people: guides and reference", media_type="text/html"),
+              summary="The documentation for people: guides and reference", media_type="text/html",
+              query=AnyQuery),
 ]
 """The service's own routes, without a prefix."""
 
 PAGES = [
-    Operation(method="GET", path=path, handler=handler, scope=None, summary="A page for people")
+    Operation(method="GET", path=path, handler=handler, scope=None, summary="A page for people",
+              query=AnyQuery)
     for path, handler in (
         ("/", documents.lead_to_docs),
         ("/docs/", documents.send_docs),
         ("/docs/{page}", documents.send_docs),
         ("/docs/{page}/", documents.send_docs),
         ("/docs/reference", documents.send_docs),
+        ("/docs/reference/", documents.send_docs),
         ("/docs/reference/{operation}", documents.send_docs),
         ("/docs/assets/{file}", documents.send_docs),
     )

@@ -50,22 +50,25 @@ WHERE tenant_id = $1 AND live <= $2 AND id = $3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 RETURNING id;
 
--- name: api_key_get_mode
-SELECT live FROM api_key
+-- name: api_key_find
+SELECT live, iso_ms(rotated_at) AS rotated_at, iso_ms(expires_at) AS expires_at FROM api_key
 WHERE tenant_id = $1 AND live <= $2 AND id = $3
   AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: api_key_rotate
 -- $4 id, $5 hash, $6 last four characters of the new key. The new key keeps the old expiry.
--- The old key stays valid for $7 seconds, but not longer than before.
+-- The old key stays valid for $7 seconds, but not longer than before. No row: there is no such key, or
+-- it was rotated before, and its expiry is no longer that of its place.
 WITH old AS MATERIALIZED (
     SELECT id, tenant_id, live, name, scope, expires_at FROM api_key
     WHERE tenant_id = $1 AND live <= $2 AND id = $3
-      AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+      AND revoked_at IS NULL AND rotated_at IS NULL
+      AND (expires_at IS NULL OR expires_at > now())
     FOR UPDATE
 ), ended AS (
     UPDATE api_key AS k
-    SET expires_at = least(k.expires_at, now_ms() + make_interval(secs => $7))
+    SET rotated_at = now_ms(),
+        expires_at = least(k.expires_at, now_ms() + make_interval(secs => $7))
     FROM old o WHERE k.tenant_id = $1 AND k.live = o.live AND k.id = o.id
 )
 INSERT INTO api_key (id, tenant_id, live, name, scope, hash, last4, expires_at)

@@ -148,6 +148,7 @@ CREATE TABLE api_key (
     created_at timestamp with time zone DEFAULT date_trunc('milliseconds'::text, clock_timestamp()) NOT NULL,
     expires_at timestamp with time zone,
     revoked_at timestamp with time zone,
+    rotated_at timestamp with time zone,
     last_used_at timestamp with time zone,
     CONSTRAINT api_key_hash_check CHECK ((octet_length(hash) = 32)),
     CONSTRAINT api_key_last4_check CHECK ((char_length(last4) = 4)),

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import string
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,8 +12,9 @@ from msgspec import Meta
 
 import sql
 from service.database.connect import Connection
-from service.errors import Fault, Unprocessable
+from service.errors import Conflict, Fault, Unprocessable
 from service.ids import make_id
+from service.validation.characters import is_blank
 from service.validation.field_types import (
     ApiStruct,
     Check,
@@ -63,10 +64,19 @@ class KeyList(ApiStruct):
     data: list[ApiKey]
 
 
+def check_name(name: str) -> Iterator[Fault]:
+    """Check that a list of keys would show the name."""
+    if is_blank(name):
+        yield Fault("name", "invalid_value", "name must not be blank.")
+
+
 class KeyRequest(Input):
     """The body of POST /v1/api-keys; the default of `mode` is the mode of the caller."""
 
-    checks: ClassVar[Mapping[str, Check]] = {"expires_at": check_moment("expiresAt")}
+    checks: ClassVar[Mapping[str, Check]] = {
+        "name": check_name,
+        "expires_at": check_moment("expiresAt"),
+    }
     read_only: ClassVar[frozenset[str]] = frozenset(
         {"id", "key", "last4", "createdAt", "lastUsedAt"}
     )
@@ -135,16 +145,26 @@ async def rotate_key(
 
     None if there is no such working key; a test caller reaches test keys only.
 
-    Raises Unprocessable if there are MAX_KEYS already.
+    Raises Unprocessable if there are MAX_KEYS already, and Conflict if the key was rotated before.
     """
-    old_is_live = await conn.fetchval(sql.api_key_get_mode, tenant_id, live, key_id)
-    if old_is_live is None:
+    old = await conn.fetchrow(sql.api_key_find, tenant_id, live, key_id)
+    if old is None:
         return None
-    key = _make_key(old_is_live)
-    async with _limiting_keys(conn, tenant_id, old_is_live):
+    key = _make_key(old["live"])
+    async with _limiting_keys(conn, tenant_id, old["live"]):
         new = make_id("key"), hash_key(key), key[-4:]
         row = await conn.fetchrow(sql.api_key_rotate, tenant_id, live, key_id, *new, grace_s)
-    return None if row is None else NewKey(key=key, **_to_fields(row))
+    if row is None:
+        raise already_rotated(old["rotated_at"] or "this moment")
+    return NewKey(key=key, **_to_fields(row))
+
+
+def already_rotated(at: str) -> Conflict:
+    """Make the error for a key that another key has replaced."""
+    return Conflict(
+        f"This key was rotated at {at}: rotate the key that replaced it, or create another one "
+        "if that was lost."
+    )
 
 
 @asynccontextmanager

@@ -1,5 +1,6 @@
 """The commands of `leadlog`, from `service/cli/commands/`; an error prints one sentence."""
 
+import io
 import os
 import sys
 from typing import Annotated, NoReturn
@@ -85,6 +86,9 @@ def run() -> None:
 
     With LOG_LEVEL=debug an unexpected error shows its traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale such as C, … is printed as ?
+            stream.reconfigure(errors="replace")
     try:
         code = app(prog_name="leadlog", standalone_mode=False)
     except UsageError as error:

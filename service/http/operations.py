@@ -16,6 +16,10 @@ IDEMPOTENT_METHODS = frozenset({"POST", "PATCH"})
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
+class AnyQuery(msgspec.Struct):
+    """The query of a page for people: whatever a link carries, such as utm_source."""
+
+
 class NoQuery(msgspec.Struct, forbid_unknown_fields=True):
     """The query of a route without query parameters."""
 

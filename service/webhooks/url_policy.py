@@ -94,7 +94,7 @@ def check_url(url: str, *, private: bool) -> str:
 
 def _check_parts(url: str, parts: SplitResult, private: bool) -> None:
     if parts.scheme not in ({"https", "http"} if private else {"https"}):
-        raise TargetError("must begin with https:// (http:// needs WEBHOOK_ALLOW_PRIVATE)")
+        raise TargetError("must begin with https://" + (" or http://" if private else ""))
     if "@" in parts.netloc:
         raise TargetError("must not hold a user name or password")
     if "#" in url:

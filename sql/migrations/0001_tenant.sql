@@ -39,6 +39,7 @@ CREATE TABLE api_key (
     created_at    timestamptz NOT NULL DEFAULT date_trunc('milliseconds', clock_timestamp()),
     expires_at    timestamptz,
     revoked_at    timestamptz,
+    rotated_at    timestamptz,  -- since then it ends at expires_at, and another key has taken its place
     last_used_at  timestamptz
 );
 

@@ -9,6 +9,7 @@ import typer
 
 from service.cli.commands.addresses import Key, Url, find_key, find_own_url
 from service.cli.interrupts import exit_on_interrupt
+from service.events.event_types import PATTERNS
 from service.settings import load_settings
 
 if TYPE_CHECKING:
@@ -17,10 +18,22 @@ if TYPE_CHECKING:
 
 Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free one.")]
+
+
+def check_events(events: list[str] | None) -> list[str] | None:
+    """The events. Raises typer.BadParameter for one that does not exist."""
+    for event in events or ():
+        if event not in PATTERNS:
+            raise typer.BadParameter(f"--event {event!r}: choose among {', '.join(PATTERNS)}.")
+    return events
+
+
 Events = Annotated[
     list[str] | None,
     typer.Option(
-        "--event", help="Event type, or wildcard such as 'lead.*'; repeatable.  (default: all)"
+        "--event",
+        callback=check_events,
+        help="Event type, or wildcard such as 'lead.*'; repeatable.  (default: all)",
     ),
 ]
 Secret = Annotated[

@@ -10,8 +10,12 @@ from typing import Any
 
 import aiohttp
 
+from service.cli.processes import StartError
+
 MAX_ATTEMPTS = 8
 """Attempts per lead while the service is overloaded (503) or cannot be reached."""
+AWAY_LIMIT_S = 20.0
+"""Without any response for so long, the service is considered away for good."""
 
 
 @dataclass
@@ -24,6 +28,7 @@ class LoadResult:
     refused: list[str] = field(default_factory=list)
     """One line for each lead that was not created: refused, or given up after all attempts."""
     seconds: float = 0.0
+    responded_at: float = field(default_factory=time.monotonic)
 
 
 async def post_leads(
@@ -33,7 +38,7 @@ async def post_leads(
     concurrency: int,
     on_done: Callable[[], None],
 ) -> LoadResult:
-    """Posts every lead; calls `on_done` after each."""
+    """Posts every lead; calls `on_done` after each. Raises StartError in a group: the API is away."""
     result = LoadResult()
     began = time.monotonic()
     connector = aiohttp.TCPConnector(limit=concurrency)
@@ -68,11 +73,16 @@ async def _post_one(
             async with session.post(url, json=lead) as response:
                 body = await response.json()
                 result.responses[str(response.status)] += 1
+                result.responded_at = time.monotonic()
                 if response.status != HTTPStatus.SERVICE_UNAVAILABLE:
                     _record(response.status, body, attempt, result)
                     return
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # a proxy sends HTML
             result.responses[type(error).__name__] += 1
+            if time.monotonic() - result.responded_at > AWAY_LIMIT_S:
+                raise StartError(
+                    f"The API at {url} has not responded for {AWAY_LIMIT_S:.0f} s: is it running?"
+                ) from error
         await asyncio.sleep(0.1 * 2**attempt)
     result.refused.append(f"gave up after {MAX_ATTEMPTS} attempts: {lead['email']}")
 

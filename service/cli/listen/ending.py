@@ -6,6 +6,8 @@ import select
 import signal
 import sys
 
+from service.cli.processes import StartError
+
 POLL_S = 0.25
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -19,10 +21,13 @@ class Ending:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._fault: str | None = None
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._end_on_signal)
 
-    def end(self) -> None:
+    def end(self, fault: str | None = None) -> None:
+        """Ends the run; with a fault, `wait` raises it."""
+        self._fault = fault
         self._event.set()
 
     def _end_on_signal(self) -> None:
@@ -33,7 +38,10 @@ class Ending:
         self.end()
 
     async def wait(self) -> None:
-        """Waits until `end` is called, a signal arrives or the reader of standard output ends."""
+        """Waits until `end` is called, a signal arrives or the reader of standard output ends.
+
+        Raises StartError with the fault of `end`.
+        """
         while not self._event.is_set():
             if not has_reader(sys.stdout.fileno()):
                 discard_output()
@@ -43,6 +51,9 @@ class Ending:
                     await self._event.wait()
             except TimeoutError:
                 continue
+        if self._fault is not None:
+            discard_output()
+            raise StartError(self._fault)
 
 
 def has_reader(descriptor: int) -> bool:

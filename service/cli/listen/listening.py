@@ -66,8 +66,8 @@ class Listener:
     ) -> None:
         self.keys: list[bytes] = []
         self.forwarder: Forwarder | None = None
-        self.on_closed_output: Callable[[], None] = lambda: None
-        """The function that is called when `show` cannot write any more."""
+        self.on_closed_output: Callable[[str | None], None] = lambda _: None
+        """Called when `show` cannot write any more, with the fault; None: the reader has ended."""
         self._show = show
         self._status = status
         self._delay_s = delay_s
@@ -100,8 +100,10 @@ class Listener:
         )
         try:
             self._show(received)
-        except OSError:  # such as a broken pipe
-            self.on_closed_output()
+        except BrokenPipeError:
+            self.on_closed_output(None)
+        except OSError as error:  # such as a full disk
+            self.on_closed_output(f"The output cannot be written: {error.strerror or error}.")
         return status
 
 
