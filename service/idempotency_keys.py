@@ -57,7 +57,9 @@ def check_key(text: str) -> str:
     """Returns the value of the header. Raises InvalidRequest."""
     if 1 <= len(text) <= MAX_LENGTH and text.isascii() and text.isprintable():
         return text
-    message = f"{HEADER} must have 1 to {MAX_LENGTH} visible ASCII characters, a UUID for example."
+    message = (
+        f"{HEADER} must have 1 to {MAX_LENGTH} printable ASCII characters, a UUID for example."
+    )
     raise InvalidRequest(message, details=[Fault(HEADER, "invalid_header", message)])
 
 

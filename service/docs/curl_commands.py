@@ -1,4 +1,7 @@
-"""The curl command of an operation, complete: its variables are set in the lines before it."""
+"""The curl command of an operation, complete: its variables are set in the lines before it.
+
+The address and the key of the reader's shell are kept.
+"""
 
 import json
 import re
@@ -18,6 +21,9 @@ from service.docs.schema_words import resolve
 Json = dict[str, Any]
 ADDRESS = "http://127.0.0.1:8080"
 """The address of `leadlog dev`; the page's script replaces it by the address of the page."""
+SET_ADDRESS = f'[ -n "$LEADLOG_URL" ] || export LEADLOG_URL={ADDRESS}'
+REQUIRE_KEY = ': "${LEADLOG_KEY:?Set it first: export LEADLOG_KEY=sk_live_…}"'
+"""The first lines of an example; tests hold the guides to them."""
 _PARAMETER = re.compile(r"/([\w-]+)/\{(\w+)\}")
 _NOUNS = {"leads": "LEAD", "api-keys": "KEY", "webhooks": "WEBHOOK"}
 _SAMPLES = {
@@ -30,22 +36,19 @@ _SAMPLES = {
 
 
 def make_curl(document: Json, method: str, path: str, operation: Json) -> str:
-    """Make the command, with an example of every required parameter and of the body."""
-    variables = {"LEADLOG_URL": ADDRESS}
-    if operation.get("security"):
-        variables["LEADLOG_KEY"] = "sk_live_…"
+    """Make the command of the operation's example: its path, query and body."""
+    settings = [SET_ADDRESS, *([REQUIRE_KEY] if operation.get("security") else [])]
     for noun, name in _PARAMETER.findall(path):
         variable = _name_variable(noun, name)
         path = path.replace(f"{{{name}}}", f"${variable}")
-        variables[variable] = _SAMPLES.get(variable, "…")
+        settings.append(f"{variable}={_SAMPLES.get(variable, '…')}")
     lines = [f'curl -sS "$LEADLOG_URL{path}{_make_query(document, operation)}"']
     if method != "GET":
         lines[0] = lines[0].replace("-sS", f"-sS -X {method}")
     if operation.get("security"):
         lines.append('-H "Authorization: Bearer $LEADLOG_KEY"')
     lines += _list_body_lines(document, operation)
-    settings = "".join(f"{name}={value}\n" for name, value in variables.items())
-    return f"{settings}\n" + " \\\n  ".join(lines) + "\n"
+    return "\n".join(settings) + "\n\n" + " \\\n  ".join(lines) + "\n"
 
 
 def find_example(document: Json, content: Json) -> Any:
@@ -68,9 +71,8 @@ def _make_query(document: Json, operation: Json) -> str:
     pairs = []
     for each in operation.get("parameters", ()):
         parameter = resolve(document, each)
-        if parameter["in"] == "query" and parameter.get("required"):
-            value = find_example(document, parameter)
-            pairs.append(f"{parameter['name']}={quote(str('acme' if value is None else value))}")
+        if parameter["in"] == "query" and "example" in parameter:
+            pairs.append(f"{parameter['name']}={quote(str(parameter['example']), safe=',')}")
     return "?" + "&".join(pairs) if pairs else ""
 
 

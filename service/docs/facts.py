@@ -4,12 +4,15 @@ In a guide, `«name»` shows one of them. tests/service/docs/test_facts.py check
 the guides contain as text, because they are in SQL.
 """
 
+import base64
 import json
 from datetime import UTC, datetime
 from typing import Any, get_args
 
 from service.access.api_keys import MAX_KEYS
 from service.access.authentication import CACHE_S
+from service.docs.curl_commands import find_example
+from service.docs.delivery_errors import make_error_table
 from service.docs.schema_words import describe_schema
 from service.errors import MOST_LISTED
 from service.events import feed
@@ -26,6 +29,8 @@ from service.webhooks.deliveries import MAX_ATTEMPTS
 from service.webhooks.endpoint_update import MAX_SECRETS, SECRET_OVERLAP_S
 from service.webhooks.endpoints import MAX_ENDPOINTS
 from service.webhooks.sample_events import make_test_event
+from service.webhooks.secrets import decode_secret
+from service.webhooks.signing import sign
 from service.webhooks.url_policy import MAX_URL_LENGTH
 from workers.delivery import lane, retry
 from workers.delivery.http_connection import MAX_KEPT_BYTES
@@ -39,6 +44,7 @@ _UNITS = (("h", 3600), ("min", 60), ("s", 1))
 _SPACE = "\N{NO-BREAK SPACE}"
 _SAMPLE_AT = datetime(2026, 10, 14, 13, 5, 48, 917000, UTC)
 _SAMPLE_ID = "evt_01K8Z7QH3R5T7V9X1Z3B5D7F9H"
+_SAMPLE_SECRET = f"whsec_{base64.b64encode(bytes(range(32))).decode()}"
 _SAMPLE_WEBHOOK = "wh_01K8Z7P1C3E5G7J9M1P3R5T7V9"
 
 
@@ -54,6 +60,9 @@ def make_facts(document: Json, settings: Settings) -> Json:
         "number": "{:,}".format,
         "size": say_size,
         "retry_table": make_retry_table(),
+        "error_table": make_error_table(),
+        "lead_page": _show_response_example(document, "/v1/leads"),
+        "signed": make_signed_example(),
         "lead_limits": _make_field_table(document["components"]["schemas"]["NewLead"]),
         "event_types": get_args(EventType),
         "sample": show_sample,
@@ -102,12 +111,34 @@ def show_sample(event_type: str) -> str:
     return _show(_make_sample(event_type))
 
 
+def _show_response_example(document: Json, path: str) -> str:
+    content = document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]
+    return _print(find_example(document, content))
+
+
+def make_signed_example() -> dict[str, str]:
+    """A request whose signature every verifier must find: its secret, headers and body."""
+    timestamp = int(_SAMPLE_AT.timestamp())
+    body = '{"type":"lead.updated","data":{"lead":{"name":"Zoë"}}}'
+    return {
+        "secret": _SAMPLE_SECRET,
+        "id": _SAMPLE_ID,
+        "timestamp": str(timestamp),
+        "body": body,
+        "signature": sign([decode_secret(_SAMPLE_SECRET)], _SAMPLE_ID, timestamp, body.encode()),
+    }
+
+
 def _make_sample(event_type: str) -> bytes:
     return make_test_event(_SAMPLE_ID, event_type, _SAMPLE_WEBHOOK, _SAMPLE_AT)
 
 
 def _show(event: bytes) -> str:
-    return json.dumps(json.loads(event), ensure_ascii=False, indent=2)
+    return _print(json.loads(event))
+
+
+def _print(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def make_retry_table() -> str:

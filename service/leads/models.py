@@ -186,7 +186,10 @@ class NewLead(_LeadInput):
 
 
 class LeadPatch(_LeadInput):
-    """The body of PATCH /v1/leads/{id}, by RFC 7396: null clears a field, an absent one is kept."""
+    """The body of PATCH /v1/leads/{id}: null clears a field, an absent one is kept.
+
+    `customFields` are merged by name, one level deep: an object within replaces the one before.
+    """
 
     email: Email | UnsetType = UNSET
     name: ShortText | UnsetType | None = UNSET

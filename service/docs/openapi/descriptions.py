@@ -5,7 +5,13 @@ Query parameters are described where they are declared, in the structs of querie
 
 from collections.abc import Mapping
 
-from service.docs.openapi.webhook_descriptions import ACTOR, DATA_OF_PAGE, LIMIT, WEBHOOKS
+from service.docs.openapi.webhook_descriptions import (
+    ACTOR,
+    DATA_OF_PAGE,
+    LIMIT,
+    MOMENT,
+    WEBHOOKS,
+)
 
 _TIMES = {
     "firstSeenAt": "When the lead was first seen.",
@@ -26,7 +32,10 @@ _WRITABLE = {
     "customFields": "Fields of your own: names, each with any JSON value. At most 100 names and "
     "16 KiB as JSON.",
 }
-_ASSIGNED_TO = {"assignedTo": "Who takes care of the lead: any text, such as the id of a user."}
+_ASSIGNED_TO = {
+    "assignedTo": "Who takes care of the lead: any text, such as the id of a user. Only "
+    "`GET /v1/leads/{id}` shows it."
+}
 _LEAD = {
     "id": "The id, `lead_…`.",
     **_WRITABLE,
@@ -63,7 +72,9 @@ _BODIES: Mapping[str, Mapping[str, str]] = {
     | {
         "tags": "Labels; the list replaces the one before.",
         "customFields": "Fields of your own to set, each with any JSON value; null deletes one. "
-        "Those that are absent are kept. null instead of the object deletes all.",
+        "Those that are absent are kept. The merge is one level deep: a value that is an object "
+        "replaces the one before, and null within it stays. null instead of `customFields` "
+        "deletes all.",
     },
     "LeadHit": {name: _LEAD[name] for name in ("id", "email", "name", "company", "status", "score")}
     | {
@@ -110,8 +121,7 @@ _BODIES: Mapping[str, Mapping[str, str]] = {
         "name": _KEY["name"],
         "scope": _KEY["scope"],
         "mode": f"{_KEY['mode']} Null or absent: the mode of the key that calls.",
-        "expiresAt": "When the key stops working: an ISO 8601 date (00:00 UTC) or time in the "
-        "future. Null or absent: never.",
+        "expiresAt": f"When the key stops working: {MOMENT} in the future. Null or absent: never.",
     },
     "KeyRotation": {"graceSeconds": "How long the old key works on, in seconds."},
     "EventPage": {"data": "The events, in order.", "pagination": "The position of the page."},

@@ -18,6 +18,10 @@ _DESCRIPTION = (
     "verify `webhook-signature` with the secret. The example is a test event. A webhook whose "
     "`payload` is `thin` gets a ThinEvent. The request has the webhook's own `headers` too."
 )
+_NOT_YET = (
+    "Conversations come with a later version of Leadlog: until then only test events have this "
+    "type.\n\n"
+)
 _SIGNATURE = (
     "`v1,` and the HMAC-SHA256 of `<webhook-id>.<webhook-timestamp>.<body>` in base64. While a "
     "secret is being rotated there are several, separated by spaces: one must be right."
@@ -106,7 +110,7 @@ def _describe(kind: type[msgspec.Struct]) -> Json:
     return {
         "operationId": f"receive_{event_type.replace('.', '_')}",
         "summary": " ".join((kind.__doc__ or "").split()),
-        "description": _DESCRIPTION,
+        "description": _describe_kind(event_type),
         "tags": ["Events of webhooks"],
         "security": [],
         "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in _HEADERS],
@@ -116,3 +120,8 @@ def _describe(kind: type[msgspec.Struct]) -> Json:
         },
         "responses": _RESPONSES,
     }
+
+
+def _describe_kind(event_type: str) -> str:
+    is_made = event_type.startswith(("lead.", "webhook."))
+    return _DESCRIPTION if is_made else _NOT_YET + _DESCRIPTION

@@ -143,7 +143,8 @@ def _describe_success(operation: Operation) -> Json:
 
 
 def _name_success(operation: Operation) -> str:
-    return {201: "Created.", 202: "Accepted.", 204: "Done."}.get(operation.status, "Found.")
+    found = "Found." if operation.method == "GET" else "Done."
+    return {201: "Created.", 202: "Accepted."}.get(operation.status, found)
 
 
 def find_problems(operation: Operation) -> list[type[Problem]]:

@@ -1,9 +1,17 @@
 """What the fields of webhooks, of their deliveries and of events mean, by schema and field."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from service.docs.delivery_errors import ATTEMPT_ERRORS, DELIVERY_ERRORS
+
+
+def _name_all(codes: Iterable[str]) -> str:
+    return ", ".join(f"`{code}`" for code in codes)
+
 
 DATA_OF_PAGE = {"data": "The entries of the page."}
 LIMIT = {"limit": "The most entries that the page could have."}
+MOMENT = "an ISO 8601 date (00:00 UTC) or time (UTC without a zone)"
 ACTOR = "Who caused the event: the id of an API key, or a part of the service such as `scorer`."
 _URL = "Where to send events, by POST: an https URL whose host is not in a private network."
 _HOOK = {
@@ -34,7 +42,7 @@ _ENDPOINT = {
     "failingSince": "The first failed attempt since the last success; null if there is none.",
     "lastSuccessAt": "The last success; null if there is none.",
     "pausedUntil": "Nothing is sent before this time, because too many attempts failed or the "
-    "receiver sent Retry-After; null: no pause.",
+    "receiver sent Retry-After; null: no pause. `status` `paused`, then `active` ends the pause.",
 }
 _EVENTS = (
     "The events to send: types, `lead.*` for all types of a noun, or `*` for all. A wildcard "
@@ -50,12 +58,13 @@ _DELIVERY = {
     "type": "The type of the event.",
     "leadId": "The lead of the event; null if the event is of another object.",
     "cause": "Why there is this delivery: the `event` itself, a `replay`, a `resend` or a `test`.",
-    "state": "`pending`: to be sent, perhaps again. `held`: waits until the webhook is active. "
+    "state": "`pending`: to be sent, perhaps again, or being sent. `held`: waits until the webhook "
+    "is active. "
     "`delivered` and `failed` are final, as are `superseded` by a newer update and `cancelled`.",
     "attempts": "How many requests were made.",
     "lastStatus": "The HTTP status of the last response; null if there was none.",
-    "lastError": "A code for the error of the last attempt, such as `timeout`; null if there was "
-    "none.",
+    "lastError": f"A code for the error of the last attempt, or for the reason of giving up: "
+    f"{_name_all(DELIVERY_ERRORS)}; null if there was none.",
     "nextAttemptAt": "When the next request is due; null if none will follow.",
     "createdAt": "When the delivery was created.",
     "finishedAt": "When the delivery ended; null if it has not.",
@@ -65,7 +74,11 @@ _DATA = {
     "actor": ACTOR,
     "test": "true in a test event; absent in all others.",
 }
-_LEAD_DATA = {"lead": "The lead, as `GET /v1/leads` shows it.", **_DATA}
+_LEAD_DATA = {
+    "lead": "The lead, as `GET /v1/leads` shows it: without `assignedTo` and the summary of its "
+    "conversations.",
+    **_DATA,
+}
 _WEBHOOK_DATA = {"webhook": "The webhook and its health.", **_DATA}
 _EXPIRED = {"expired": "The deliveries that have expired."}
 _ENVELOPE = {
@@ -95,14 +108,15 @@ WEBHOOKS: Mapping[str, Mapping[str, str]] = {
         "events": f"{_EVENTS}. The list replaces the one before.",
         "status": "`paused`: hold events. `active`: send them, and those held as `resume` says.",
         "resume": "Which held events to send when the webhook becomes active: all (`replay`), none "
-        "(`skip`), or those from an ISO 8601 time in the past on. Only with `status` `active`, on "
+        f"(`skip`), or those from {MOMENT} in the past on. Only with `status` `active`, on "
         "a webhook that is paused or disabled. Default: `replay`.",
         **_HOOK_OPTIONS,
         "headers": f"{_HEADERS} The object replaces the one before; null removes all.",
     },
     "RotatedSecret": {
         "secret": "The new secret. Only this response shows it.",
-        "previousExpiresAt": "Until then the previous secret signs too.",
+        "previousExpiresAt": "Until then the previous secret signs too, which nothing ends sooner; "
+        "your server may stop accepting it at once.",
     },
     "Delivery": _DELIVERY,
     "DeliveryDetail": _DELIVERY | {"attemptLog": "The newest 100 attempts, oldest first."},
@@ -116,7 +130,7 @@ WEBHOOKS: Mapping[str, Mapping[str, str]] = {
         "number": "The number of the attempt, from 1; the request has it as `webhook-attempt`.",
         "at": "When the request was made; `webhook-timestamp` has it in Unix seconds.",
         "status": "The HTTP status of the response; null if there was none.",
-        "error": "A code for the error, such as `timeout`; null after a success.",
+        "error": f"A code for the error: {_name_all(ATTEMPT_ERRORS)}; null after a success.",
         "dnsMs": "The time that looking up the host took; null if a connection was reused.",
         "connectMs": "The time that connecting took, with TLS; null if a connection was reused.",
         "waitMs": "The time until the head of the response; null if there was none.",
@@ -135,8 +149,9 @@ WEBHOOKS: Mapping[str, Mapping[str, str]] = {
         "since": "The replay is of deliveries created from this time on.",
         "until": "The replay is of deliveries created before this time.",
         "onlyUndelivered": "Whether deliveries that succeeded are left out.",
-        "seen": "The number of deliveries read so far.",
-        "sent": "The number of deliveries created for them.",
+        "seen": "The number of finished deliveries read so far, of any cause.",
+        "sent": "The number of deliveries created for them. Tests, resends, earlier replays and "
+        "superseded deliveries are left out; failed and cancelled ones are sent.",
         "expired": "The number of deliveries whose events are no longer kept.",
         "reachedAt": "All deliveries created before this time have been read.",
         "createdAt": "When the replay was started.",
@@ -144,9 +159,9 @@ WEBHOOKS: Mapping[str, Mapping[str, str]] = {
     },
     "ReplayList": {"data": "The newest hundred replays, newest first."},
     "ReplayRequest": {
-        "since": "Send deliveries that were created from this time on: an ISO 8601 date "
-        "(00:00 UTC) or time in the past.",
-        "until": "Send deliveries that were created before this time. Null or absent: now.",
+        "since": f"Send deliveries that were created from this time on: {MOMENT} in the past.",
+        "until": f"Send deliveries that were created before this time: {MOMENT}. Null or absent: "
+        "now.",
         "onlyUndelivered": "Whether to leave out deliveries that succeeded.",
     },
     **dict.fromkeys(
@@ -170,7 +185,11 @@ WEBHOOKS: Mapping[str, Mapping[str, str]] = {
         _ENVELOPE,
     ),
     "LeadData": _LEAD_DATA,
-    "LeadChangeData": _LEAD_DATA | {"changes": "The fields that have changed, by name."},
+    "LeadChangeData": _LEAD_DATA
+    | {
+        "changes": "The fields that have changed, by name; `assignedTo` too. In `lead.qualified` "
+        "and `lead.converted` all fields of the change, as in the `lead.updated` before it."
+    },
     "FieldChange": {"from": "The value before.", "to": "The value after."},
     "ConversationData": {"conversation": "The conversation.", **_DATA},
     "Conversation": {

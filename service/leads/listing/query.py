@@ -46,7 +46,8 @@ SORTS = {
 MomentBound = Annotated[
     str,
     Meta(
-        description="An ISO 8601 date (00:00 UTC) or time; the bound itself is left out.",
+        description="An ISO 8601 date (00:00 UTC) or time (UTC without a zone); the bound itself "
+        "is left out.",
         extra_json_schema={"format": "date-time"},
     ),
 ]

@@ -96,10 +96,13 @@ async function checkCopy(browser) {
   const context = await browser.newContext({ viewport: LAPTOP });
   await context.grantPermissions(["clipboard-read", "clipboard-write"]);
   const page = await context.newPage();
-  await page.goto(`${address}/docs/quickstart`);
-  await page.locator(".copy").first().click();
-  const copied = await page.evaluate(() => navigator.clipboard.readText());
-  if (!copied.startsWith(`LEADLOG_URL=${address}\n`)) faults.push(`copied: ${copied}`);
+  for (const path of ["/docs/quickstart", "/docs/errors", "/docs/reference/list-leads"]) {
+    await page.goto(address + path);
+    await page.locator(".copy").first().click();
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    const [line] = copied.split("\n");
+    if (!line.endsWith(`export LEADLOG_URL=${address}`)) faults.push(`copied from ${path}: ${copied}`);
+  }
   await context.close();
 }
 

@@ -2,18 +2,31 @@
 
 import base64
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import standardwebhooks
+from msgspec.structs import fields
 
 import sql
 from service.access.api_keys import KeyRotation
-from service.docs.facts import make_retry_table, say_duration, say_size
-from service.docs.guides import FOLDER
-from service.leads.models import MAX_CUSTOM_FIELDS_BYTES
+from service.docs.delivery_errors import ATTEMPT_ERRORS, DELIVERY_ERRORS
+from service.docs.facts import make_facts, make_retry_table, say_duration, say_size
+from service.docs.guides import FOLDER, fill_guides
+from service.leads.models import MAX_CUSTOM_FIELDS_BYTES, Lead, LeadDetail
+from service.settings import Settings
 from service.webhooks.secrets import decode_secret
-from workers.delivery.retry import PROFILES
+from workers.delivery import sender
+from workers.delivery.retry import FINAL_ERRORS, PROFILES
+
+ROOT = Path(__file__).parents[3]
+DELIVERY = ROOT / "workers" / "delivery"
+
+
+def read_statements(name: str) -> str:
+    return (ROOT / "sql" / f"{name}.sql").read_text("utf-8")
 
 
 def read_guide(name: str) -> str:
@@ -97,7 +110,41 @@ def make_text(size: int) -> str:
 
 
 def test_files_that_a_guide_names_exist() -> None:
-    root = Path(__file__).parents[3]
     for path in FOLDER.glob("*.md"):
         for name in re.findall(r"`(deploy/[\w./-]+)`", path.read_text("utf-8")):
-            assert (root / name).exists(), name
+            assert (ROOT / name).exists(), name
+
+
+def test_the_codes_of_delivery_errors_are_those_of_the_code() -> None:
+    source = "".join(path.read_text("utf-8") for path in DELIVERY.glob("*.py"))
+    by_hand = re.findall(r'error = "(\w+)" if .* else "(\w+)"', source)
+    assert by_hand
+    assert {code for _, code in sender._ERRORS} | {
+        sender.classify(ValueError()),
+        *by_hand[0],
+        *re.findall(r'Attempt\(now, error="(\w+)"\)', source),
+    } == set(ATTEMPT_ERRORS)
+    in_statements = re.findall(r"'(\w+)' AS last_error", read_statements("delivery"))
+    assert set(DELIVERY_ERRORS) == {*ATTEMPT_ERRORS, *in_statements}
+    for error in FINAL_ERRORS:
+        assert DELIVERY_ERRORS[error].endswith("given up at once")
+
+
+def test_the_signed_example_is_what_standard_webhooks_says(document: dict[str, Any]) -> None:
+    """Computed here by other means than Leadlog's own."""
+    guide = fill_guides(make_facts(document, Settings()))["signatures"]
+    (values,) = re.findall(r"^```text\n(secret:.*?)^```$", guide, re.MULTILINE | re.DOTALL)
+    shown = dict(re.split(r":\s+", line, maxsplit=1) for line in values.splitlines())
+    (body,) = re.findall(r"^```json\n(.*)\n```$", guide, re.MULTILINE)
+    assert f"has {len(body.encode())} bytes" in guide
+    at = datetime.fromtimestamp(int(shown["webhook-timestamp"]), UTC)
+    signature = standardwebhooks.Webhook(shown["secret"]).sign(shown["webhook-id"], at, body)
+    assert shown["webhook-signature"] == signature
+
+
+def test_the_guides_name_the_fields_that_only_one_lead_shows() -> None:
+    lead, detail = ({field.encode_name for field in fields(kind)} for kind in (Lead, LeadDetail))
+    (sentence,) = re.findall(
+        r"only `GET /v1/leads/\{id\}` shows: (.*?)\. ", read_guide("events").replace("\n", " ")
+    )
+    assert set(re.findall(r"`(\w+)`", sentence)) == detail - lead

@@ -27,6 +27,15 @@ POST_IN_NODE = """
 import { send } from "./leadlog.mjs";
 await send("POST", "/v1/leads", { email: process.argv.at(-1) });
 """
+DELETE_IN_PYTHON = """
+import sys
+from leadlog import call
+call("DELETE", f"/v1/leads/{sys.argv[1]}")
+"""
+DELETE_IN_NODE = """
+import { send } from "./leadlog.mjs";
+await send("DELETE", `/v1/leads/${process.argv.at(-1)}`);
+"""
 TAG_IN_PYTHON = """
 import sys
 from change import call, change_lead
@@ -48,6 +57,7 @@ await changeLead(process.argv.at(-1), async ({ id, tags }) => {
 """
 NODE_OPTIONS = ["--input-type=module", "-e"]
 POST_ONCE = {"python": ["-c", POST_IN_PYTHON], "node": [*NODE_OPTIONS, POST_IN_NODE, "--"]}
+DELETE_ONE = {"python": ["-c", DELETE_IN_PYTHON], "node": [*NODE_OPTIONS, DELETE_IN_NODE, "--"]}
 ADD_TAG = {"python": ["-c", TAG_IN_PYTHON], "node": [*NODE_OPTIONS, TAG_IN_NODE, "--"]}
 FILE_OF = {"python": "leadlog.py", "node": "leadlog.mjs"}
 
@@ -77,7 +87,8 @@ class FaultyProxy:
             session.request(
                 request.method, self.target + request.path_qs, data=await request.read(),
                 headers={name: request.headers[name] for name in
-                         ("Authorization", "Content-Type", "Idempotency-Key")},
+                         ("Authorization", "Content-Type", "Idempotency-Key")
+                         if name in request.headers},
             ) as response,
         ):  # fmt: skip
             body = await response.read()
@@ -115,6 +126,21 @@ async def test_a_client_repeats_until_its_lead_is_there_once(
     assert proxy.keys[0]
     found = await running.api.get("/v1/leads", email=email)
     assert found.json["pagination"]["total"] == 1
+
+
+@pytest.mark.parametrize("language", ["python", "node"])
+async def test_a_client_takes_the_404_of_its_repeated_delete_for_success(
+    running: RunningService, env: dict[str, str], folder: Path, language: str
+) -> None:
+    lead = await running.add_lead(f"{language}@gone.example.com")
+    command = [*command_for(FILE_OF[language]), *DELETE_ONE[language], lead]
+    async with run_proxy(running.api.url) as proxy:
+        await run(command, folder, env | {"LEADLOG_URL": proxy.url})
+    assert len(proxy.keys) == 3
+    async with start(command, folder, env) as process, asyncio.timeout(20):
+        output, _ = await process.communicate()
+    assert process.returncode == 1
+    assert b"404 not_found" in output  # the first attempt of another program
 
 
 @pytest.mark.parametrize("language", ["python", "node"])

@@ -1,11 +1,14 @@
 """The commands of the guides run as they are, in their order, against the real service."""
 
+import asyncio
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 
 import pytest
 
+from service.docs.openapi.examples.call import WEBHOOK_ID
 from tests.harness.running_service import RunningService
 from tests.loopback.receiver import Receiver, run_receiver
 from tests.service.cli.shell import Shell, open_shell
@@ -30,7 +33,7 @@ async def shell(running: RunningService, receiver: Receiver) -> AsyncIterator[Sh
         "sk_live_…": str(running.api.key),
         "https://crm.example.com": receiver.url,
     }
-    async with open_shell({}, changes) as shell:
+    async with open_shell({"LEADLOG_KEY": str(running.api.key)}, changes) as shell:
         yield shell
 
 
@@ -45,8 +48,8 @@ def test_every_block_of_code_is_run_by_a_test() -> None:
             assert block.is_run or block.title in FILES, block.code
     assert {block.title for block in BLOCKS if block.title and not block.is_run} == {
         "leadlog.py", "leadlog.mjs", "follow.py", "follow.mjs", "read_stream.py", "subscriber.py",
-        "leadlog_signature.py", "leadlog-signature.cjs", "leadlog_signature.rb", "signature.go",
-        "leadlog_signature.php",
+        "fill.py", "leadlog_signature.py", "leadlog-signature.cjs", "leadlog_signature.rb",
+        "signature.go", "leadlog_signature.php",
     }  # fmt: skip
 
 
@@ -62,14 +65,13 @@ def test_no_line_of_code_is_wider_than_a_laptop_shows() -> None:
 async def test_the_commands_of_a_guide_work(
     shell: Shell, running: RunningService, receiver: Receiver, guide: str
 ) -> None:
-    if guide == "retries":
-        await running.add_webhook(receiver.url)
+    webhook = await running.add_webhook(receiver.url) if guide == "retries" else WEBHOOK_ID
     if guide == "pagination":
         for name in ("one", "two"):
             await running.add_lead(f"{name}@example.com")
     for block in find_commands(guide):
         assert block.is_run
-        output = await shell.run(block.code)
+        output = await shell.run(block.code.replace(WEBHOOK_ID, webhook))
         if block.expect:
             assert f'"code":"{block.expect}"' in output, output
         else:
@@ -95,3 +97,45 @@ async def test_a_repeated_command_is_replayed_as_the_guide_says(
     assert output.lower().count("idempotency-replayed: true") >= 1
     found = await running.api.get("/v1/leads", email="marta@nordvik.example.com")
     assert found.json["pagination"]["total"] == 1
+
+
+async def test_the_guide_of_keys_leaves_none_of_its_keys_and_no_other_key_is_touched(
+    shell: Shell, running: RunningService
+) -> None:
+    named = {"name": "website form", "scope": "write", "mode": "test"}
+    other = (await running.api.post("/v1/api-keys", named)).json["id"]
+    for block in find_commands("authentication"):
+        await shell.run(block.code)
+    kept = (await running.api.get("/v1/api-keys")).json["data"]
+    assert [key["id"] for key in kept if key["name"] == "website form"] == [other]
+
+
+async def test_the_guide_of_webhooks_touches_only_the_webhook_that_it_has_created(
+    shell: Shell, running: RunningService, receiver: Receiver
+) -> None:
+    create, *others = find_commands("webhooks")
+    await shell.run(create.code)
+    mine = await running.add_webhook(receiver.url)  # newer than that of the guide
+    before = (await running.api.get(f"/v1/webhooks/{mine}")).json
+    for block in others:
+        await shell.run(block.code)
+    assert (await running.api.get(f"/v1/webhooks/{mine}")).json == before
+
+
+async def test_an_example_without_a_key_says_what_to_set() -> None:
+    code = find_commands("feed")[0].code
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", code, env={"PATH": os.environ["PATH"]}, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    assert process.returncode
+    assert "Set it first: export LEADLOG_KEY=" in said.decode()
+
+
+async def test_the_cursor_of_a_list_with_one_page_does_not_show_it_again(
+    shell: Shell,
+) -> None:
+    first, second = find_commands("pagination")
+    await shell.run(first.code)
+    code = second.code.replace("?limit=1", "?limit=100&tag=of-no-lead")
+    assert "There is no second page" in await shell.run(code)

@@ -17,7 +17,7 @@ from service.webhooks.signing import sign
 from tests.harness.running_service import SECRET, RunningService, wait_until
 from tests.loopback.receiver import Received, run_receiver
 from tests.service.cli.devrun import find_free_port
-from tests.service.docs.guide_code import find_program, run_json, start
+from tests.service.docs.guide_code import find_program, run, run_json, start
 
 HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
 IN_PYTHON = """
@@ -147,6 +147,12 @@ class Subscriber:
         self._port = find_free_port()
         self.url = f"http://127.0.0.1:{self._port}/hooks/leadlog"
 
+    async def fill(self, env: dict[str, str]) -> None:
+        """Run the guide's program that fills the copy."""
+        program = find_program("fill.py")
+        assert program is not None
+        await run([program, "fill.py"], self._folder, env | {"WEBHOOK_SECRETS": SECRET})
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         program = find_program("subscriber.py")
@@ -168,6 +174,10 @@ class Subscriber:
     def ask(self, query: str) -> list[Any]:
         with closing(sqlite3.connect(self._folder / "subscriber.sqlite")) as db:
             return db.execute(query).fetchall()
+
+    def change(self, statement: str, *values: object) -> None:
+        with closing(sqlite3.connect(self._folder / "subscriber.sqlite")) as db, db:
+            db.execute(statement, values)
 
     def read_leads(self) -> dict[str, Any]:
         rows = self.ask("SELECT id, data FROM lead")
@@ -231,3 +241,84 @@ async def test_the_subscriber_refuses_a_forged_event(
         async with session.post(subscriber.url, json=event) as response:
             assert response.status == 400
         assert subscriber.read_leads() == {}
+
+
+async def test_filling_repairs_a_copy_that_a_restore_has_made_wrong(
+    running: RunningService, env: dict[str, str], folder: Path
+) -> None:
+    """Stored versions are above those of Leadlog, and leads are there that it has lost."""
+    subscriber = Subscriber(folder)
+    stale, deleted = [await running.add_lead(f"{n}@restored.example.com") for n in range(2)]
+    async with subscriber.running():
+        await running.add_webhook(subscriber.url, "lead.created", "lead.updated")
+        for lead, data in ((stale, "{}"), (deleted, None), ("lead_lost", "{}")):
+            subscriber.change("INSERT INTO lead VALUES (?, 999, ?)", lead, data)
+        subscriber.change("INSERT INTO seen (event_id) VALUES ('evt_of_old')")
+        await subscriber.fill(env)
+        assert subscriber.read_leads() == await read_list(running)
+        assert subscriber.ask("SELECT event_id FROM seen WHERE event_id = 'evt_of_old'")
+        await running.api.patch(f"/v1/leads/{stale}", {"name": "Changed after the restore"})
+
+        async def is_changed() -> bool:
+            return bool(subscriber.read_leads()[stale]["name"])
+
+        await wait_until(is_changed)
+
+
+async def test_filling_leaves_what_an_event_has_written_meanwhile(
+    running: RunningService, env: dict[str, str], folder: Path
+) -> None:
+    subscriber = Subscriber(folder)
+    async with subscriber.running():
+        newer = await running.add_lead("newer@filled.example.com")
+        (folder / "walk.py").write_text(
+            "import json, sqlite3\n"
+            "def list_leads():\n"
+            "    with sqlite3.connect('subscriber.sqlite') as db:\n"
+            f"        db.execute('INSERT INTO lead VALUES (?, 5, ?)', ('{newer}', '\"event\"'))\n"
+            f"    yield {{'id': '{newer}', 'of': 'the walk'}}\n"
+        )
+        await subscriber.fill(env)
+        assert subscriber.ask("SELECT version, data FROM lead") == [(5, '"event"')]
+
+
+async def test_the_subscriber_refuses_a_thin_event_loudly(
+    running: RunningService, folder: Path
+) -> None:
+    subscriber = Subscriber(folder)
+    async with subscriber.running():
+        webhook = await running.add_webhook(subscriber.url)
+        await running.api.patch(f"/v1/webhooks/{webhook}", {"payload": "thin"})
+        test = await running.api.call("POST", f"/v1/webhooks/{webhook}/test")
+        path = f"/v1/webhooks/{webhook}/deliveries/{test.json['deliveryId']}"
+
+        async def was_tried() -> bool:
+            return bool((await running.api.get(path)).json["attemptLog"])
+
+        await wait_until(was_tried)
+        (attempt, *_) = (await running.api.get(path)).json["attemptLog"]
+        assert (attempt["status"], attempt["error"]) == (500, "status")
+        assert "set the webhook's payload to full" in attempt["response"]
+        assert subscriber.read_leads() == {}
+
+
+async def test_a_subscriber_that_cannot_store_an_event_says_so_and_gets_it_again(
+    running: RunningService, folder: Path
+) -> None:
+    subscriber = Subscriber(folder)
+    async with subscriber.running():
+        webhook = await running.add_webhook(subscriber.url, "lead.created")
+        subscriber.change("ALTER TABLE seen RENAME TO hidden")
+        lead = await running.add_lead("broken@subscriber.example.com")
+        path = f"/v1/webhooks/{webhook}/deliveries"
+
+        async def has_failed() -> bool:
+            rows = (await running.api.get(path)).json["data"]
+            return bool(rows) and rows[0]["lastStatus"] == 500
+
+        await wait_until(has_failed)
+        assert subscriber.read_leads() == {}  # rolled back
+        subscriber.change("ALTER TABLE hidden RENAME TO seen")
+        await running.make_due_now(webhook)
+        await running.wait_finished(webhook, 1)
+        assert set(subscriber.read_leads()) == {lead}

@@ -11,6 +11,7 @@ from urllib.parse import urldefrag, urljoin
 import pytest
 
 from service.app import API, SERVICE
+from service.docs.curl_commands import ADDRESS, REQUIRE_KEY, SET_ADDRESS
 from service.docs.guides import SECTIONS
 from service.docs.rendering import render_site
 from service.errors import Problem
@@ -20,7 +21,9 @@ from service.settings import Settings
 from tests.harness.api_client import Api
 
 Pages = dict[str, StaticPage]
-_SET = re.compile(r"^\s*([A-Z_]+)=", re.MULTILINE)
+_SET = re.compile(
+    r'^\s*(?:(?:\[ -n "\$\w+" \] \|\| )?export )?([A-Z_]+)=|^: "\$\{([A-Z_]+):\?', re.MULTILINE
+)
 _USED = re.compile(r"\$\{?([A-Z_]+)")
 
 
@@ -127,13 +130,57 @@ def test_every_example_sets_the_variables_that_it_uses(pages: Pages) -> None:
     for path, html in list_html(pages):
         known: set[str] = set()
         for code in find_code(html, "sh"):
-            known |= set(_SET.findall(code))
+            known |= {name for found in _SET.findall(code) for name in found}
             assert set(_USED.findall(code)) <= known, path
+
+
+def test_examples_keep_the_address_and_the_key_that_their_reader_has_set(pages: Pages) -> None:
+    """The quickstart sets both; its reader pastes whole blocks of all other pages."""
+    for path, html in list_html(pages):
+        for code in find_code(html, "sh")[:1]:
+            lines = code.splitlines()
+            if path == "/docs/quickstart":
+                assert lines == [f"export LEADLOG_URL={ADDRESS}", "export LEADLOG_KEY=sk_live_…"]
+            elif "LEADLOG_KEY" in code:
+                assert lines[:2] == [SET_ADDRESS, REQUIRE_KEY], path
+            else:
+                assert lines[0] == SET_ADDRESS, path
+        assert "LEADLOG_KEY=sk" not in "".join(find_code(html, "sh")).replace(REQUIRE_KEY, "") or (
+            path == "/docs/quickstart"
+        )
+
+
+def test_the_script_finds_the_address_in_one_piece(pages: Pages) -> None:
+    """It replaces the address in texts, which colours must not cut."""
+    for path, html in list_html(pages):
+        assert html.count(ADDRESS) == re.sub(r"<[^>]+>", "", html).count(ADDRESS), path
+
+
+def test_a_title_begins_with_what_people_look_for(document: dict[str, Any]) -> None:
+    titles = {
+        operation["operationId"]: operation["summary"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        if isinstance(operation, dict) and "operationId" in operation
+    }
+    for name, word in (
+        ("start_webhook_replay", "Replay"), ("resend_webhook_delivery", "Resend"),
+        ("rotate_webhook_secret", "Rotate"), ("update_webhook", "Pause"),
+        ("list_events", "Read the events feed"),
+    ):  # fmt: skip
+        assert titles[name].startswith(word)
+
+
+def test_a_success_of_a_change_is_not_called_found(document: dict[str, Any]) -> None:
+    responses = document["paths"]["/v1/leads/{id}"]["patch"]["responses"]
+    assert responses["200"]["description"] == "Done."
 
 
 def test_every_required_query_parameter_is_in_the_example(pages: Pages) -> None:
     (code,) = find_code(pages["/docs/reference/search-leads"].body.decode(), "sh")
     assert re.search(r"/v1/leads/search\?q=\S{2,}\"", code)
+    (code,) = find_code(pages["/docs/reference/list-events"].body.decode(), "sh")
+    assert '/v1/events?types=lead.created,lead.qualified"' in code
 
 
 def test_texts_of_the_document_are_escaped(document: dict[str, Any]) -> None:
