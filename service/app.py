@@ -166,9 +166,6 @@ SERVICE = [
               errors=(Unauthorized, NotFound)),
     Operation(method="GET", path="/openapi.json", handler=documents.send_openapi, scope=None,
               summary="The API's description, OpenAPI 3.1", media_type="application/json"),
-    Operation(method="GET", path="/docs", handler=documents.send_docs, scope=None,
-              summary="The documentation for people: guides and reference", media_type="text/html",
-              query=AnyQuery),
 ]
 """The service's own routes, without a prefix."""
 
@@ -177,6 +174,7 @@ PAGES = [
               query=AnyQuery)
     for path, handler in (
         ("/", documents.lead_to_docs),
+        ("/docs", documents.send_docs),
         ("/docs/", documents.send_docs),
         ("/docs/{page}", documents.send_docs),
         ("/docs/{page}/", documents.send_docs),

@@ -81,7 +81,7 @@ class KeyRequest(Input):
         {"id", "key", "last4", "createdAt", "lastUsedAt"}
     )
 
-    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    name: Annotated[str, Meta(min_length=1, max_length=100, extra_json_schema={"pattern": r"\S"})]
     scope: Scope
     mode: Mode | None = None
     expires_at: Moment | None = None

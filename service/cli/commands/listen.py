@@ -24,7 +24,8 @@ def check_events(events: list[str] | None) -> list[str] | None:
     """The events. Raises typer.BadParameter for one that does not exist."""
     for event in events or ():
         if event not in PATTERNS:
-            raise typer.BadParameter(f"--event {event!r}: choose among {', '.join(PATTERNS)}.")
+            choices = ", ".join(PATTERNS)
+            raise typer.BadParameter(f"{event!r} does not exist: choose among {choices}.")
     return events
 
 

@@ -38,7 +38,10 @@ async def post_leads(
     concurrency: int,
     on_done: Callable[[], None],
 ) -> LoadResult:
-    """Posts every lead; calls `on_done` after each. Raises StartError in a group: the API is away."""
+    """Posts every lead; calls `on_done` after each.
+
+    Raises StartError, in a group, if the API is away.
+    """
     result = LoadResult()
     began = time.monotonic()
     connector = aiohttp.TCPConnector(limit=concurrency)

@@ -172,6 +172,23 @@ async def test_a_grace_period_never_extends_a_key(api: Api) -> None:
     assert rows[old["id"]]["expiresAt"] == old["expiresAt"]
 
 
+async def test_a_key_is_rotated_once(api: Api) -> None:
+    """Another rotation would give a key that ends with the grace period of the old one."""
+    old = await create(api)
+    first = await api.post(f"/v1/api-keys/{old['id']}/rotate", {"graceSeconds": 60})
+    again = await api.post(f"/v1/api-keys/{old['id']}/rotate", {})
+    assert (again.status, again.error["code"]) == (409, "conflict")
+    assert "rotate the key that replaced it" in again.error["message"]
+    assert first.json["expiresAt"] is None
+    assert (await api.post(f"/v1/api-keys/{first.json['id']}/rotate", {})).status == 201
+
+
+@pytest.mark.parametrize("name", [" ", "\u200b", "\u3000"])
+async def test_a_key_needs_a_name_that_can_be_seen(api: Api, name: str) -> None:
+    refused = await api.post("/v1/api-keys", {"name": name, "scope": "read"})
+    assert (refused.status, refused.error["details"][0]["field"]) == (400, "name")
+
+
 @pytest.mark.parametrize("body", [None, b"", b"{}", b" "])
 async def test_a_rotation_needs_no_body(api: Api, body: bytes | None) -> None:
     old = await create(api)

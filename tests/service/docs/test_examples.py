@@ -28,7 +28,6 @@ WITHOUT_WORKERS = (
     "test_webhook", "start_webhook_replay", "list_webhook_replays", "get_webhook_replay",
     "cancel_webhook_replay", "delete_webhook", "create_api_key", "list_api_keys",
     "rotate_api_key", "revoke_api_key", "report_live", "report_metrics", "send_openapi",
-    "send_docs",
 )  # fmt: skip
 """In an order that works: what a request needs was made by those before it."""
 WITH_WORKERS = (

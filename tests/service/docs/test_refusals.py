@@ -28,7 +28,7 @@ from tests.service.docs.test_examples import BY_NAME, DOCUMENT, Json, Story
 
 OPERATIONS = {op.handler.__name__: op for op in (*API, *SERVICE)}
 LOWER = {"write": "read", "admin": "write"}
-IN_PROGRESS = ("create_webhook", "update_webhook", "create_api_key", "rotate_api_key")
+IN_PROGRESS = ("create_webhook", "update_webhook", "create_api_key")
 """Operations whose 409 is only that of an Idempotency-Key in use; see test_idempotency.py."""
 
 
@@ -150,8 +150,10 @@ async def test_an_old_version_is_refused_as_shown(fresh: Api) -> None:
 
 async def test_a_conflict_is_refused_as_shown(fresh: Api) -> None:
     story = Story(fresh)
-    for name in ("create_webhook", "capture_lead", "start_webhook_replay"):
+    for name in ("create_webhook", "capture_lead", "start_webhook_replay", "create_api_key"):
         await story.tell(name)
+    await story.tell("rotate_api_key")
+    await refuse(story, "rotate_api_key")
     await refuse(story, "capture_lead")
     await refuse(story, "start_webhook_replay")
     await story.tell("cancel_webhook_replay")
@@ -168,7 +170,8 @@ async def test_a_conflict_is_refused_as_shown(fresh: Api) -> None:
     await fresh.patch(f"/v1/webhooks/{story.matcher.find(WEBHOOK_ID)}", {"status": "paused"})
     await refuse(story, "test_webhook")
     proven = {"capture_lead", "start_webhook_replay", "cancel_webhook_replay", "update_lead",
-              "rotate_webhook_secret", "test_webhook", "resend_webhook_delivery"}  # fmt: skip
+              "rotate_webhook_secret", "test_webhook", "resend_webhook_delivery",
+              "rotate_api_key"}  # fmt: skip
     assert {*list_cases(409)} == {*IN_PROGRESS, *proven}
 
 

@@ -219,7 +219,7 @@ async def test_every_page_is_sent(api: Api, pages: Pages) -> None:
 async def test_the_root_leads_to_the_start_page(api: Api) -> None:
     answer = await api.with_key(None).get("/")
     assert (answer.status, answer.headers["location"]) == (307, "/docs")
-    for path in ("/docs", "/docs/"):
+    for path in ("/docs", "/docs/", "/docs/quickstart/", "/docs/reference/", "/docs?utm_source=x"):
         start = await api.with_key(None).get(path)
         assert start.status == 200
         assert start.headers["content-type"] == "text/html; charset=utf-8"

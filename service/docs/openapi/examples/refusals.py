@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from service.access.api_keys import already_rotated
 from service.access.authentication import NO_KEY, refuse_scope
 from service.docs.openapi.examples.call import KEY_ID, LEAD_ID, REPLAY_ID, WEBHOOK_ID, Call
 from service.docs.openapi.examples.leads import EMAIL
@@ -81,6 +82,10 @@ _CONFLICTS: Mapping[str, tuple[Problem, str]] = {
     "update_lead": (
         _make_email_conflict(OTHER_EMAIL, OTHER_LEAD_ID),
         "Another lead has this e-mail address; `existingLeadId` is its id.",
+    ),
+    "rotate_api_key": (
+        already_rotated("2026-10-14T14:00:00.000Z"),
+        "Another key has replaced this one.",
     ),
     "rotate_webhook_secret": (
         Conflict(

@@ -43,5 +43,4 @@ CALLS: Mapping[str, Call] = {
     ),
     "report_metrics": Call(),
     "send_openapi": Call(),
-    "send_docs": Call(),
 }
