@@ -31,9 +31,17 @@ MAX_TEXT = 100
 _SMALL = 100
 
 
-def parse_yearly_sum(value: Any) -> float | None:
-    """A budget in US dollars a year, roughly; the lower end of a range; None without an amount."""
-    return _find_budget(value[:MAX_TEXT]) if isinstance(value, str) else _check(value)
+def parse_yearly_sum(value: Any, unit: str = "") -> float | None:
+    """A budget in US dollars a year, roughly; the lower end of a range; None without an amount.
+
+    A unit, such as "monthly" or "eur", counts where the value has none of its own.
+    """
+    if not isinstance(value, str):
+        number = _check(value)
+        one = _find_budget(f"{unit}: 1") if unit and number else None
+        return _check(number * one) if number and one else number
+    amount = _find_budget(value[:MAX_TEXT])
+    return _find_budget(f"{unit}: {value[:MAX_TEXT]}") if unit and amount else amount
 
 
 def parse_number(value: Any) -> float | None:
