@@ -93,7 +93,11 @@ def _find_times(reading: Reading, amount: Amount) -> float:
     if not reading.rates:
         return 1
     starts = [each.start for each in reading.amounts if each.start > amount.start]
-    after = [(at, times) for at, times in reading.rates if at >= amount.end]
+    after = [
+        (at, times)
+        for at, times in reading.rates
+        if at == amount.end or (at > amount.end and at + 1 not in starts)  # else of the next
+    ]
     own = [times for at, times in after if not starts or at < starts[0]]
     before = [times for at, times in reading.rates if at < amount.start]
     return next(iter((*own, *reversed(before), *(times for _, times in after))), 1)
