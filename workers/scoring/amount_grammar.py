@@ -89,6 +89,8 @@ def _read_amount(tokens: Sequence[Token], group: Group, floor: int) -> Amount:
     """The amount of a group; `floor` is the end of the amount before it."""
     currency, factor = _read_prefix(tokens, group, floor)
     currency, end = _read_currencies(tokens, group.end, currency)
+    if currency and currency.text == "rp" and tokens[group.end - 1].text == "m":
+        factor *= THOUSAND  # Indonesian miliar
     value, is_plain = group.value, group.value == group.lead
     if tokens[end].kind in ("range", "dash") and not _is_year(tokens, group.start, group.end):
         upper_currency, start = _read_currencies(tokens, end + 1, currency)

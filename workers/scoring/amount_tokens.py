@@ -106,11 +106,14 @@ _TOKEN = re.compile(
     | (?P<digits>\d{{1,3}}(?:[ ]\d{{3}})+(?!\d)(?:[.,]\d{{1,2}}(?!\d))?
         | \d+(?:[.,'_]\d+)*(?:e[+-]?\d+(?!{_LETTER})|[.,]-+(?!\d))? | (?<![^\s$€£¥₹])\.\d+)
     | (?P<abbreviation>{_LETTER}(?:\.{_LETTER})+(?!{_LETTER}))
-    | (?P<word>(?:us|r|ca?|au?|nz|sg?|hk|nt|mx)?\$ | /[adjmqwy](?!{_LETTER}) | {_LETTER}+
+    | (?P<word>(?:us|r|ca?|au?|nz|sg?|hk|nt|mx)?\$ | /(?:[adjmqwy]|mn?d|mon)(?!{_LETTER})
+       | t[€£] | s/\.?(?=[ ]?\d) | ש["״]ח | {_LETTER}+
        | {_LONG_TERMS} | [^\s.])
     """,
     re.VERBOSE,
 )
+_MORE_THAN = ("多", "余", "餘")
+"""After a numeral: 五十多万 is a little more than 500,000."""
 _END = Token("end", 0, "\0", -1, -1)
 
 
@@ -128,6 +131,8 @@ def tokenize(text: str) -> list[Token]:
             continue
         if match.lastgroup == "abbreviation":
             word = word.replace(".", "")
+        if word in _MORE_THAN and tokens and tokens[-1].end == start:
+            continue
         terms = (("other", 0.0),) if match.lastgroup == "skipped" else _find_terms(word)
         tokens += [Token(kind, value, word, start, end) for kind, value in terms]
     return [*tokens, _END, _END]

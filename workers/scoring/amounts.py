@@ -31,9 +31,17 @@ MAX_TEXT = 100
 _SMALL = 100
 
 
-def parse_yearly_sum(value: Any) -> float | None:
-    """A budget in US dollars a year, roughly; the lower end of a range; None without an amount."""
-    return _find_budget(value[:MAX_TEXT]) if isinstance(value, str) else _check(value)
+def parse_yearly_sum(value: Any, unit: str = "") -> float | None:
+    """A budget in US dollars a year, roughly; the lower end of a range; None without an amount.
+
+    A unit, such as "monthly" or "eur", counts where the value has none of its own.
+    """
+    if not isinstance(value, str):
+        number = _check(value)
+        one = _find_budget(f"{unit}: 1") if unit and number else None
+        return _check(number * one) if number and one else number
+    amount = _find_budget(value[:MAX_TEXT])
+    return _find_budget(f"{unit}: {value[:MAX_TEXT]}") if unit and amount else amount
 
 
 def parse_number(value: Any) -> float | None:
@@ -85,7 +93,11 @@ def _find_times(reading: Reading, amount: Amount) -> float:
     if not reading.rates:
         return 1
     starts = [each.start for each in reading.amounts if each.start > amount.start]
-    after = [(at, times) for at, times in reading.rates if at >= amount.end]
+    after = [
+        (at, times)
+        for at, times in reading.rates
+        if at == amount.end or (at > amount.end and at + 1 not in starts)  # else of the next
+    ]
     own = [times for at, times in after if not starts or at < starts[0]]
     before = [times for at, times in reading.rates if at < amount.start]
     return next(iter((*own, *reversed(before), *(times for _, times in after))), 1)

@@ -15,8 +15,8 @@ _TEXT = """
 1.5    a$ au$ aud
 1.7    nz$ nzd
 1.3    s$ sg$ sgd 新币
-3.7    aed dh dhs dirham dirhams درهم sar riyal ريال qar pen soles
-3.5    ₪ ils nis shekel shekels שקל שח
+3.7    aed dh dhs dirham dirhams درهم sar riyal ريال qar pen soles s/ s/.
+3.5    ₪ ils nis shekel shekels שקל שקלים שח ש"ח ש״ח
 4      pln zł zl zloty zlote zlotych złoty złote złotych
 4.4    ron lei leu myr rm ringgit
 5      r$ brl real reais
@@ -29,7 +29,7 @@ _TEXT = """
 32     nt$ twd 台币 台幣 新台币 新台幣
 33     ฿ thb baht บาท
 40     ₺ tl lira lirasi
-40     ₴ uah грн гривень
+40     ₴ uah грн гривень гривня гривні гривны
 50     egp
 57     ₱ php
 85     ₹ inr rs re rupee rupees rupaye 卢比 ルピー रुपये रुपए रुपया रु
@@ -46,6 +46,8 @@ _TEXT = """
 1500   ₦ ngn naira
 4000   cop
 16000  idr rp rupiah
+50000  تومان toman tomans
+500000 ﷼ ریال irr
 25000  ₫ vnd đ đồng dong 越南盾
 40     try
 """

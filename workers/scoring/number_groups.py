@@ -67,12 +67,19 @@ def _add(total: _Sum, tokens: Sequence[Token], at: int, *, is_first: bool) -> bo
             return False
         total.set_number(_add_numeral(total.number, token))
     elif token.kind == "scale":
-        if is_first and not (token.is_unspaced or before.text in _ARTICLES):
+        if is_first and not (
+            token.is_unspaced or before.text in _ARTICLES or _is_counted_once(token, tokens[at + 1])
+        ):
             return False
         total.multiply(token.value)
     else:
         return token.text in _ARTICLES and before.text == "half" and not is_first
     return True
+
+
+def _is_counted_once(scale: Token, after: Token) -> bool:
+    """Hebrew and Arabic need no article: מיליון שקל is a million."""
+    return after.kind == "currency" and "\u0590" <= scale.text[0] < "\u0900"
 
 
 def _read_number(token: Token, scale: Token) -> float:

@@ -13,18 +13,19 @@ _SCALES_TEXT = """
 1e2  hundred hundreds सौ 百 佰 백
 1e3  k к thousand thousands grand tausend tsd mille mila mil milhares duizend tusen тыс тысяч
      тысяча тысячи tys tysięcy tysiące tisíc tis ezer bin mii nghìn ngàn ribu rb
-     พัน हज़ार hazar hazaar হাজার
+     тис тисяч тисяча тисячі هزار พัน हज़ार hazar hazaar হাজার
      ألف آلاف אלף χιλιάδες χιλ 千 仟 천
 1e4  w 万 萬 만 หมื่น
 1e5  l lakh lakhs lac lacs लाख লাখ แสน
 1e6  m м mm mn mio mln mi mill kk кк млн million millions millionen millón millon millones milhão
      milhões milione milioni milion miliony milionów miliónů miljoen miljoner miljon millió milioane
-     milyon миллион миллиона миллионов мільйон triệu tr juta jt ล้าน مليون ملايين מיליון εκατ
+     milyon миллион миллиона миллионов мільйон мільйони мільйонів میلیون
+     triệu tr juta jt ล้าน مليون ملايين מיליון εκατ
 1e7  cr crore crores करोड़ কোটি
 1e8  億 亿 억
 1e9  b bn bi billion billions milliard milliards milliarde milliarden mrd mrds md mia mld
      miliardi miliardo miliard miliardów miljard miljarder млрд миллиард миллиарда миллиардов milyar
-     miliar tỷ tỉ bilhão bilhões مليار
+     miliar мільярд мільярди мільярдів میلیارد tỷ tỉ bilhão bilhões مليار
 1e12 tn trn trillion trillions billones 兆 조
 """
 _NUMERALS_TEXT = """
@@ -47,7 +48,7 @@ _NUMERALS_TEXT = """
 70 seventy
 80 eighty
 90 ninety
-0.5 half
+0.5 half نصف
 """
 SHORT_SCALES = {"t": 1e3}
 """Scales only before a currency, as in TEUR and tkr."""

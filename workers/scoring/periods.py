@@ -9,9 +9,9 @@ _ADVERBS = """
 52  /w weekly pw wöchentlich hebdo hebdomadaire semanal semanales settimanale wekelijks tygodniowo
     еженедельно haftalık 毎週 每周 每週 週額 매주 주당 साप्ताहिक
 26  biweekly fortnightly
-12  /m monthly pm pcm mtl monatlich mensuel mensuelle mensuels mensual mensuales mensal mensais
-    mensile mensili maandelijks månadsvis miesięcznie mies ежемесячно aylık hàng bulanan รายเดือน
-    मासिक شهريا شهري חודשי 月額 月々 毎月 每月 月次 月均 월간 매월 매달 월별
+12  /m /md /mnd /mon monthly pm pcm mtl monatlich mensuel mensuelle mensuels mensual mensuales
+    mensal mensais mensile mensili maandelijks månadsvis miesięcznie mies ежемесячно aylık hàng
+    bulanan รายเดือน मासिक شهريا شهري חודשי 月額 月々 毎月 每月 月次 月均 월간 매월 매달 월별
 4   /q quarterly quartalsweise vierteljährlich trimestriel trimestrielle trimestral trimestrale
     kwartalnie ежеквартально 毎四半期 每季度 每季 분기별 매분기
 2   halbjährlich semestriel semestral 半年 半期 반기

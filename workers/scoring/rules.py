@@ -42,7 +42,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         }
     )
     budget_fields: tuple[str, ...] = ("budget", "annualbudget", "yearlybudget", "budgetrange")
-    """Names of custom fields: lower case, letters and digits only."""
+    """Names of custom fields: lower case, letters and digits only, without units."""
     budget_thresholds: tuple[Threshold, ...] = (
         Threshold(100_000, 14),
         Threshold(50_000, 11),
@@ -56,6 +56,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         "companysize",
         "employees",
         "numberofemployees",
+        "employeecount",
+        "numemployees",
         "headcount",
     )
     team_size_thresholds: tuple[Threshold, ...] = (

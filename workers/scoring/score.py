@@ -6,15 +6,15 @@ above 100 or below 0, a `limit` factor makes up the difference.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from service.leads.scores import Factor
 from workers.scoring.amounts import parse_number, parse_yearly_sum
+from workers.scoring.field_names import find_fields
 from workers.scoring.mail_domains import classify_domain
 from workers.scoring.rules import Rules, Threshold
 from workers.scoring.seniority import find_seniority
@@ -87,21 +87,23 @@ def _rate_title(facts: Facts, rules: Rules) -> Factor | None:
 
 
 def _rate_budget(facts: Facts, rules: Rules) -> Factor | None:
-    name, value = _find_field(facts.custom_fields, rules.budget_fields)
-    amount = parse_yearly_sum(value)
-    if amount is None:
-        return None
-    points = _find_points(amount, rules.budget_thresholds)
-    return Factor(f"customFields.{name}", _cut(value), points, f"budget of about {amount:,.0f}")
+    for name, value, unit in find_fields(facts.custom_fields, rules.budget_fields):
+        amount = parse_yearly_sum(value, unit)
+        if amount is not None:
+            points = _find_points(amount, rules.budget_thresholds)
+            note = f"budget of about {amount:,.0f}"
+            return Factor(f"customFields.{name}", _cut(value), points, note)
+    return None
 
 
 def _rate_team_size(facts: Facts, rules: Rules) -> Factor | None:
-    name, value = _find_field(facts.custom_fields, rules.team_size_fields)
-    size = parse_number(value)
-    if size is None:
-        return None
-    points = _find_points(size, rules.team_size_thresholds)
-    return Factor(f"customFields.{name}", _cut(value), points, f"team of {size:,.0f} or more")
+    for name, value, _ in find_fields(facts.custom_fields, rules.team_size_fields):
+        size = parse_number(value)
+        if size is not None:
+            points = _find_points(size, rules.team_size_thresholds)
+            note = f"team of {size:,.0f} or more"
+            return Factor(f"customFields.{name}", _cut(value), points, note)
+    return None
 
 
 def _rate_tags(facts: Facts, rules: Rules) -> Factor:
@@ -157,19 +159,6 @@ def _rate_freshness(
             value = f"within {freshness.days} days"
             return Factor("lastActiveAt", value, freshness.points, "recently active"), ends_at
     return None, None
-
-
-def _find_field(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, Any]:
-    """The first custom field with one of the names, in any case and with any separators."""
-    for name, value in fields.items():
-        if _simplify(name) in names:
-            return name, value
-    return "", None
-
-
-@lru_cache(maxsize=4096)  # a tenant's leads have the same custom fields
-def _simplify(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())
 
 
 def _find_points(amount: float, thresholds: tuple[Threshold, ...]) -> int:

@@ -191,6 +191,31 @@ def test_a_better_lead_has_a_higher_score(field_: str, worse: Any, better: Any) 
     assert scores[0] < scores[1]
 
 
+@pytest.mark.parametrize(
+    ("fields", "feature", "note"),
+    [
+        ({"Budget (USD)": 80000}, "Budget (USD)", "budget of about 80,000"),
+        ({"budget_eur": "80k"}, "budget_eur", "budget of about 80,000"),
+        ({"budget_jpy": 1_500_000}, "budget_jpy", "budget of about 10,000"),
+        ({"budgetCAD": "$14k"}, "budgetCAD", "budget of about 10,000"),
+        ({"monthlyBudget": 5000}, "monthlyBudget", "budget of about 60,000"),
+        ({"monthlyBudget": "5k/mo"}, "monthlyBudget", "budget of about 60,000"),
+        ({"monthly_budget": "60k per year"}, "monthly_budget", "budget of about 60,000"),
+        ({"Ｂｕｄｇｅｔ": "80k"}, "Ｂｕｄｇｅｔ", "budget of about 80,000"),
+        ({"employeeCount": 50}, "employeeCount", "team of 50 or more"),
+        ({"budget": "", "annualBudget": "80k"}, "annualBudget", "budget of about 80,000"),
+        ({"budget": None, "Budget": "80k"}, "Budget", "budget of about 80,000"),
+        ({"budget": "tbd", "budgetRange": "50k-80k"}, "budgetRange", "budget of about 50,000"),
+    ],
+)
+def test_the_first_field_with_an_amount_counts(
+    fields: dict[str, Any], feature: str, note: str
+) -> None:
+    facts = msgspec.structs.replace(NOBODY, custom_fields=fields)
+    factors = score_lead(facts, BUILTIN_RULES, NOW).factors
+    assert (f"customFields.{feature}", note) in [(each.feature, each.note) for each in factors]
+
+
 def test_a_limit_factor_keeps_the_score_within_0_to_100() -> None:
     spam = msgspec.structs.replace(NOBODY, tags=["spam"])
     generous = Rules(known_field=50)
