@@ -981,9 +981,11 @@ END $$;
 
 -- 6. The hit as the API returns it.
 
--- The field with the best match; among equal matches the first of name, company, email, the custom
--- fields in their order, and phone. variants: words that match as typos. If the lead has the number that
--- the words of the question are, the single words do not count.
+-- The field with the best match: first the tier in which it holds all words of the question, then the
+-- tier of any word. Among equal matches the first of name, company, email, the custom fields in their
+-- order, and phone. variants: words that match as typos; a field holds all words but for typos if it has
+-- at least as many variants as words that it lacks. If the lead has the number that the words of the
+-- question are, the single words do not count.
 CREATE FUNCTION search_match_field(
     text text, keys text, custom_fields json, question search_question, variants text[])
 RETURNS text LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
@@ -993,18 +995,28 @@ DECLARE
     is_phone CONSTANT boolean := digits IS NOT NULL
         AND keys LIKE ANY (search_phone_patterns(digits, false));
     is_number CONSTANT boolean := is_phone OR digits IS NOT NULL AND text LIKE '% ' || digits || '%';
-    best integer := 4;
+    has_several CONSTANT boolean := cardinality(question.whole_patterns) > 1;
+    best integer := 8;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
         tier := CASE
             WHEN is_number THEN CASE WHEN fields[at] LIKE '% ' || digits || ' %' THEN 0
-                WHEN fields[at] LIKE '% ' || digits || '%' THEN 1 ELSE 4 END
-            WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
-            WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
-            WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
-            WHEN string_to_array(fields[at], ' ') && variants THEN 3 ELSE 4 END;
+                WHEN fields[at] LIKE '% ' || digits || '%' THEN 1 ELSE 8 END
+            WHEN fields[at] LIKE ALL (question.whole_patterns) THEN 0
+            WHEN fields[at] LIKE ALL (question.prefix_patterns) THEN 1
+            WHEN fields[at] LIKE ALL (question.substring_patterns) THEN 2
+            WHEN variants IS NOT NULL AND (
+                SELECT count(*) FROM unnest(question.substring_patterns) AS p WHERE NOT fields[at] LIKE p
+            ) <= (
+                SELECT count(*) FROM unnest(variants) AS v
+                WHERE strpos(fields[at], ' ' || v || ' ') > 0) THEN 3
+            WHEN NOT has_several THEN 8
+            WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 4
+            WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 5
+            WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 6
+            WHEN string_to_array(fields[at], ' ') && variants THEN 7 ELSE 8 END;
         IF tier < best THEN
             best := tier;
             matched := at;
