@@ -1408,9 +1408,35 @@ BEGIN
     RETURN folded;
 END $_$;
 
-CREATE FUNCTION search_fold_letters(raw text) RETURNS text
+CREATE FUNCTION search_fold_indic(folded text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
+DECLARE
+    block integer;
+BEGIN
+    FOREACH block IN ARRAY '{2304,2432,2560,2688,2816,3072,3200}'::integer[] LOOP
+        IF folded ~ format('[%s-%s]', chr(block + 1), chr(block + 127)) THEN
+            folded := regexp_replace(folded, format(
+                '(?:[%s%s%s%s]%s(?=[%s-%s%s-%s%s-%s%s-%s%s-%s])|%s%s(?=[%s-%s]))',
+                chr(block + 25), chr(block + 30), chr(block + 35), chr(block + 40), chr(block + 77),
+                chr(block + 21), chr(block + 24), chr(block + 26), chr(block + 29),
+                chr(block + 31), chr(block + 34), chr(block + 36), chr(block + 39),
+                chr(block + 42), chr(block + 45),
+                chr(block + 46), chr(block + 77), chr(block + 42), chr(block + 45)),
+                chr(block + 2), 'g');
+        END IF;
+    END LOOP;
+    -- Malayalam: a chillu is a consonant with virama.
+    FOREACH block IN ARRAY '{3450,3451,3452,3453,3454,3455}'::integer[] LOOP
+        folded := replace(folded, chr(block),
+            substr(U&'\0d23\0d28\0d30\0d32\0d33\0d15', block - 3449, 1) || U&'\0d4d');
+    END LOOP;
+    RETURN translate(folded, U&'\0901\0a70', U&'\0902\0a02');
+END $$;
+
+CREATE FUNCTION search_fold_letters(raw text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $_$
 DECLARE
     folded text := raw;
 BEGIN
@@ -1419,13 +1445,18 @@ BEGIN
     IF octet_length(raw) > 2000 THEN
         folded := regexp_replace(raw, '([^\x01-\x7f]{200})', '\1 ', 'g');
     END IF;
+    IF folded ~ '[－−]' THEN  -- before NFKD, which makes them a hyphen
+        folded := regexp_replace(folded,
+            '([\u3041-\u30fa\u30fc\uff66-\uff9f])[－−](?=[\u3041-\u30fa\u30fc\uff66-\uff9f]|\s|$)', '\1ー', 'g');
+    END IF;
     folded := lower(regexp_replace(
         normalize(folded, NFKD), '[' || search_invisible() || search_marks() || ']+', '', 'g')
         COLLATE "default");  -- not of a column of collation "C", which has no case but for a to z
     IF octet_length(folded) = length(folded) THEN
         RETURN folded;
     END IF;
-    folded := translate(folded, 'øłđħıŧςðɓɗƙƴ', 'oldhitσdbdky');
+    folded := translate(folded, 'øłđħıŧςðɓɗƙƴəǝ', 'oldhitσdbdkyee');
+    folded := replace(folded, 'l·l', 'll');
     folded := replace(replace(replace(replace(
         folded, 'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th');
     IF folded ~ '[\u0454-\u05f2]' THEN  -- Cyrillic, Hebrew
@@ -1434,6 +1465,13 @@ BEGIN
             U&'\05da\05dd\05df\05e3\05e5', U&'\05db\05de\05e0\05e4\05e6');
         folded := replace(replace(replace(folded,
             U&'\05f0', U&'\05d5\05d5'), U&'\05f1', U&'\05d5\05d9'), U&'\05f2', U&'\05d9\05d9');
+    END IF;
+    IF folded ~ '[\u0565\u0e40\u0ec0]' THEN  -- Armenian, Thai, Lao
+        folded := replace(replace(replace(folded, U&'\0565\057e', U&'\0565\0582'),
+            U&'\0e40\0e40', U&'\0e41'), U&'\0ec0\0ec0', U&'\0ec1');
+    END IF;
+    IF folded ~ '[\u0900-\u0dff]' THEN
+        folded := search_fold_indic(folded);
     END IF;
     IF folded ~ '[\u0600-\u06ff]' THEN  -- alef, yeh, kaf, heh; without hamza
         folded := translate(folded,
@@ -1444,12 +1482,13 @@ BEGIN
         folded := translate(folded,
             'ァアィイゥウェエォオカキクケコサシスセソタチッツテトナニヌネノハヒフヘホマミムメモャヤュユョヨラリルレロヮワヰヱヲンヵヶぁぃぅぇぉっゃゅょゎゕゖ髙﨑𠮷',
             'ああいいううええおおかきくけこさしすせそたちつつてとなにぬねのはひふへほまみむめもややゆゆよよらりるれろわわゐゑをんかけあいうえおつやゆよわかけ高崎吉');
+        folded := regexp_replace(folded, '([\u3041-\u3096])([\u3099\u309a]?)[\u309d\u30fd]', '\1\2\1', 'g');
     END IF;
-    IF folded ~ ('[' || search_digits() || 'ँ]') THEN
-        folded := translate(folded, 'ँ' || search_digits(), 'ं' || repeat('0123456789', 58));
+    IF folded ~ ('[' || search_digits() || ']') THEN
+        folded := translate(folded, search_digits(), repeat('0123456789', 58));
     END IF;
     RETURN normalize(folded, NFKC);
-END $$;
+END $_$;
 
 CREATE FUNCTION search_invisible() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1534,7 +1573,7 @@ END $$;
 
 CREATE FUNCTION search_phone_readings(digits text) RETURNS TABLE(number text, country_code text)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
+    AS $_$
     SELECT r.number, r.country_code
     FROM (
         SELECT ltrim(digits, '0') AS stripped,
@@ -1545,10 +1584,13 @@ CREATE FUNCTION search_phone_readings(digits text) RETURNS TABLE(number text, co
         (ltrim(substr(d.stripped, d.code_length + 1), '0'), left(d.stripped, d.code_length),
             digits !~ '^0[^0]'),
         (ltrim(substr(d.stripped, d.code_length + 1), '0'), '',
-            digits !~ '^0[^0]' AND length(d.stripped) > 10)
+            digits !~ '^0[^0]' AND length(d.stripped) > 7),
+        (substr(d.stripped, 2), '7', digits ~ '^8[0-9]{10}$'),
+        (substr(d.stripped, 2), '', digits ~ '^8[0-9]{10}$'),
+        ('8' || substr(d.stripped, 2), '', digits ~ '^7[0-9]{10}$')
     ) AS r (number, country_code, is_possible)
     WHERE r.is_possible AND length(r.number) > 2;
-$$;
+$_$;
 
 CREATE FUNCTION search_phone_patterns(digits text, is_whole boolean) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
