@@ -1150,7 +1150,7 @@ CREATE FUNCTION now_ms() RETURNS timestamp with time zone
 
 CREATE FUNCTION search_allows_substring(word text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((length(word) > 2) AND (ltrim(word, '0123456789'::text) <> ''::text));
+    RETURN (length(word) > CASE WHEN (ltrim(word, '0123456789'::text) = ''::text) THEN 3 ELSE 2 END);
 
 CREATE FUNCTION search_country_code_length(digits text) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1255,6 +1255,7 @@ DECLARE
     driving_words text[];
     has_unspaced CONSTANT boolean := cardinality(question.words) < cardinality(question.whole_patterns);
     has_substring boolean := has_unspaced;
+    is_number boolean;
     conditions text := '';
     keys text;
     query tsquery;
@@ -1265,6 +1266,11 @@ BEGIN
     FOREACH word IN ARRAY question.words LOOP
         CONTINUE WHEN NOT '%' || word || '%' = ANY (question.substring_patterns);
         containing := search_words_containing(tenant, is_live, word, most_words);
+        IF ltrim(word, '0123456789') = '' AND cardinality(question.whole_patterns) > 1 THEN
+            has_substring := has_substring  -- a number is not in the lexicon, so it is no driving word
+                OR EXISTS (SELECT FROM unnest(containing) AS w WHERE NOT starts_with(w, word));
+            CONTINUE;
+        END IF;
         IF length(word) = 3 AND cardinality(question.whole_patterns) > 1 THEN  -- not in the lexicon
             containing := ARRAY(SELECT w FROM unnest(word || containing) AS w ORDER BY w COLLATE "C");
         END IF;
@@ -1287,10 +1293,12 @@ BEGIN
         CONTINUE WHEN word = driving_word;
         IF '%' || word || '%' = ANY (question.substring_patterns) THEN
             containing := search_words_containing(tenant, is_live, word, most_alternatives);
-            CONTINUE WHEN cardinality(containing) = most_alternatives;
-            conditions := conditions || '&(' || (
-                SELECT string_agg(search_key(tenant, is_live, w, false), '|')
-                FROM unnest(word || containing) AS w) || ')';
+            is_number := ltrim(word, '0123456789') = '';
+            CONTINUE WHEN cardinality(containing) = most_alternatives
+                AND (NOT is_number OR driving_word IS NOT NULL);
+            conditions := conditions || '&(' || search_key(tenant, is_live, word, is_number) || coalesce((
+                SELECT '|' || string_agg(search_key(tenant, is_live, w, false), '|')
+                FROM unnest(containing) AS w), '') || ')';
             most_alternatives := CASE
                 WHEN cardinality(containing) > few THEN few ELSE most_alternatives END;
         ELSE
@@ -1316,6 +1324,8 @@ BEGIN
           AND (wanted_status_sources IS NULL OR s.status_source = ANY (wanted_status_sources))
           AND s.text LIKE ALL (question.substring_patterns)
           AND NOT s.text LIKE ALL (question.prefix_patterns)
+          AND (question.digits IS NULL OR NOT (s.text LIKE '% ' || question.digits || '%'
+              OR s.keys LIKE ANY (search_phone_patterns(question.digits, false))))
           AND (cardinality(driving_words) <= few OR containing[1] <= (
               SELECT min(w.word COLLATE "C") FROM string_to_table(s.text, ' ') AS w (word)
               WHERE w.word LIKE '%' || driving_word || '%'))
@@ -1354,7 +1364,7 @@ BEGIN
         IF '%' || word || '%' = ANY (question.substring_patterns) THEN
             containing := search_words_containing(tenant, is_live, word, few);
         END IF;
-        IF length(word) BETWEEN 4 AND 40 AND search_allows_substring(word) THEN
+        IF length(word) BETWEEN 4 AND 40 AND ltrim(word, '0123456789') <> '' THEN
             variants := search_words_one_typo_away(tenant, is_live, word);
             all_variants := all_variants || variants;
         END IF;

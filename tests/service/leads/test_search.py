@@ -126,6 +126,33 @@ MATCH_FIELDS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("lead", "q", "field"),
+    [
+        ({"email": "john1985@x.io"}, "1985", "email"),
+        ({"email": "anna77124@x.io"}, "77124", "email"),
+        ({"email": "anna77124@x.io", "phone": "+1 771 2400"}, "77124", "phone"),
+        ({"company": "INV202600432"}, "202600432", "company"),
+        ({"custom_fields": {"vat": "DE123456789"}}, "123456789", "customFields.vat"),
+        ({"name": "Firma1847"}, "1847", "name"),
+        ({"name": "Firma1847 Zonk"}, "1847 onk", "name"),
+        ({"name": "18475 Zonk"}, "1847 onk", "name"),
+        ({"name": "18475 INV2024"}, "1847 2024", "name"),
+        ({"name": "Firma184"}, "184", None),
+        ({"name": "991847"}, "1847", None),
+        ({"name": "991847 Zonk"}, "1847 onk", None),
+    ],
+)
+async def test_digits_inside_a_word_are_found_and_inside_a_number_not(
+    api: Api, pool: Pool, lead: dict[str, Any], q: str, field: str | None
+) -> None:
+    async with pool.acquire() as conn:
+        tenant = await make_tenant(conn)
+    await make_lead(pool, tenant.id, **lead)
+    hits, _ = await search(api.of(tenant), q)
+    assert [hit["matchField"] for hit in hits] == ([field] if field else [])
+
+
 @pytest.mark.parametrize(("lead", "q", "field"), MATCH_FIELDS)
 async def test_the_matched_field_holds_all_words_if_any_field_does(
     api: Api, pool: Pool, lead: dict[str, Any], q: str, field: str
