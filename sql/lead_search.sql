@@ -102,7 +102,9 @@ FROM (
             AND NOT s.text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
             AND NOT s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[])
         ELSE s.text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
-            AND NOT s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[]) END
+            AND NOT s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+            AND NOT s.text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+            AND NOT s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]) END
     ORDER BY r.score DESC, r.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
 ) AS w
 CROSS JOIN LATERAL (

@@ -1151,7 +1151,7 @@ CREATE FUNCTION now_ms() RETURNS timestamp with time zone
 
 CREATE FUNCTION search_allows_substring(word text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN ((length(word) > 2) AND (ltrim(word, '0123456789'::text) <> ''::text));
+    RETURN (length(word) > CASE WHEN (ltrim(word, '0123456789'::text) = ''::text) THEN 3 ELSE 2 END);
 
 CREATE FUNCTION search_country_code_length(digits text) RETURNS integer
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1256,6 +1256,7 @@ DECLARE
     driving_words text[];
     has_unspaced CONSTANT boolean := cardinality(question.words) < cardinality(question.whole_patterns);
     has_substring boolean := has_unspaced;
+    is_number boolean;
     conditions text := '';
     keys text;
     query tsquery;
@@ -1266,6 +1267,11 @@ BEGIN
     FOREACH word IN ARRAY question.words LOOP
         CONTINUE WHEN NOT '%' || word || '%' = ANY (question.substring_patterns);
         containing := search_words_containing(tenant, is_live, word, most_words);
+        IF ltrim(word, '0123456789') = '' AND cardinality(question.whole_patterns) > 1 THEN
+            has_substring := has_substring  -- a number is not in the lexicon, so it is no driving word
+                OR EXISTS (SELECT FROM unnest(containing) AS w WHERE NOT starts_with(w, word));
+            CONTINUE;
+        END IF;
         IF length(word) = 3 AND cardinality(question.whole_patterns) > 1 THEN  -- not in the lexicon
             containing := ARRAY(SELECT w FROM unnest(word || containing) AS w ORDER BY w COLLATE "C");
         END IF;
@@ -1288,10 +1294,12 @@ BEGIN
         CONTINUE WHEN word = driving_word;
         IF '%' || word || '%' = ANY (question.substring_patterns) THEN
             containing := search_words_containing(tenant, is_live, word, most_alternatives);
-            CONTINUE WHEN cardinality(containing) = most_alternatives;
-            conditions := conditions || '&(' || (
-                SELECT string_agg(search_key(tenant, is_live, w, false), '|')
-                FROM unnest(word || containing) AS w) || ')';
+            is_number := ltrim(word, '0123456789') = '';
+            CONTINUE WHEN cardinality(containing) = most_alternatives
+                AND (NOT is_number OR driving_word IS NOT NULL);
+            conditions := conditions || '&(' || search_key(tenant, is_live, word, is_number) || coalesce((
+                SELECT '|' || string_agg(search_key(tenant, is_live, w, false), '|')
+                FROM unnest(containing) AS w), '') || ')';
             most_alternatives := CASE
                 WHEN cardinality(containing) > few THEN few ELSE most_alternatives END;
         ELSE
@@ -1317,6 +1325,8 @@ BEGIN
           AND (wanted_status_sources IS NULL OR s.status_source = ANY (wanted_status_sources))
           AND s.text LIKE ALL (question.substring_patterns)
           AND NOT s.text LIKE ALL (question.prefix_patterns)
+          AND (question.digits IS NULL OR NOT (s.text LIKE '% ' || question.digits || '%'
+              OR s.keys LIKE ANY (search_phone_patterns(question.digits, false))))
           AND (cardinality(driving_words) <= few OR containing[1] <= (
               SELECT min(w.word COLLATE "C") FROM string_to_table(s.text, ' ') AS w (word)
               WHERE w.word LIKE '%' || driving_word || '%'))
@@ -1355,7 +1365,7 @@ BEGIN
         IF '%' || word || '%' = ANY (question.substring_patterns) THEN
             containing := search_words_containing(tenant, is_live, word, few);
         END IF;
-        IF length(word) BETWEEN 4 AND 40 AND search_allows_substring(word) THEN
+        IF length(word) BETWEEN 4 AND 40 AND ltrim(word, '0123456789') <> '' THEN
             variants := search_words_one_typo_away(tenant, is_live, word);
             all_variants := all_variants || variants;
         END IF;
@@ -1409,9 +1419,35 @@ BEGIN
     RETURN folded;
 END $_$;
 
-CREATE FUNCTION search_fold_letters(raw text) RETURNS text
+CREATE FUNCTION search_fold_indic(folded text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
     AS $$
+DECLARE
+    block integer;
+BEGIN
+    FOREACH block IN ARRAY '{2304,2432,2560,2688,2816,3072,3200}'::integer[] LOOP
+        IF folded ~ format('[%s-%s]', chr(block + 1), chr(block + 127)) THEN
+            folded := regexp_replace(folded, format(
+                '(?:[%s%s%s%s]%s(?=[%s-%s%s-%s%s-%s%s-%s%s-%s])|%s%s(?=[%s-%s]))',
+                chr(block + 25), chr(block + 30), chr(block + 35), chr(block + 40), chr(block + 77),
+                chr(block + 21), chr(block + 24), chr(block + 26), chr(block + 29),
+                chr(block + 31), chr(block + 34), chr(block + 36), chr(block + 39),
+                chr(block + 42), chr(block + 45),
+                chr(block + 46), chr(block + 77), chr(block + 42), chr(block + 45)),
+                chr(block + 2), 'g');
+        END IF;
+    END LOOP;
+    -- Malayalam: a chillu is a consonant with virama.
+    FOREACH block IN ARRAY '{3450,3451,3452,3453,3454,3455}'::integer[] LOOP
+        folded := replace(folded, chr(block),
+            substr(U&'\0d23\0d28\0d30\0d32\0d33\0d15', block - 3449, 1) || U&'\0d4d');
+    END LOOP;
+    RETURN translate(folded, U&'\0901\0a70', U&'\0902\0a02');
+END $$;
+
+CREATE FUNCTION search_fold_letters(raw text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    AS $_$
 DECLARE
     folded text := raw;
 BEGIN
@@ -1420,13 +1456,18 @@ BEGIN
     IF octet_length(raw) > 2000 THEN
         folded := regexp_replace(raw, '([^\x01-\x7f]{200})', '\1 ', 'g');
     END IF;
+    IF folded ~ '[－−]' THEN  -- before NFKD, which makes them a hyphen
+        folded := regexp_replace(folded,
+            '([\u3041-\u30fa\u30fc\uff66-\uff9f])[－−](?=[\u3041-\u30fa\u30fc\uff66-\uff9f]|\s|$)', '\1ー', 'g');
+    END IF;
     folded := lower(regexp_replace(
         normalize(folded, NFKD), '[' || search_invisible() || search_marks() || ']+', '', 'g')
         COLLATE "default");  -- not of a column of collation "C", which has no case but for a to z
     IF octet_length(folded) = length(folded) THEN
         RETURN folded;
     END IF;
-    folded := translate(folded, 'øłđħıŧςðɓɗƙƴ', 'oldhitσdbdky');
+    folded := translate(folded, 'øłđħıŧςðɓɗƙƴəǝ', 'oldhitσdbdkyee');
+    folded := replace(folded, 'l·l', 'll');
     folded := replace(replace(replace(replace(
         folded, 'ß', 'ss'), 'æ', 'ae'), 'œ', 'oe'), 'þ', 'th');
     IF folded ~ '[\u0454-\u05f2]' THEN  -- Cyrillic, Hebrew
@@ -1435,6 +1476,13 @@ BEGIN
             U&'\05da\05dd\05df\05e3\05e5', U&'\05db\05de\05e0\05e4\05e6');
         folded := replace(replace(replace(folded,
             U&'\05f0', U&'\05d5\05d5'), U&'\05f1', U&'\05d5\05d9'), U&'\05f2', U&'\05d9\05d9');
+    END IF;
+    IF folded ~ '[\u0565\u0e40\u0ec0]' THEN  -- Armenian, Thai, Lao
+        folded := replace(replace(replace(folded, U&'\0565\057e', U&'\0565\0582'),
+            U&'\0e40\0e40', U&'\0e41'), U&'\0ec0\0ec0', U&'\0ec1');
+    END IF;
+    IF folded ~ '[\u0900-\u0dff]' THEN
+        folded := search_fold_indic(folded);
     END IF;
     IF folded ~ '[\u0600-\u06ff]' THEN  -- alef, yeh, kaf, heh; without hamza
         folded := translate(folded,
@@ -1445,12 +1493,13 @@ BEGIN
         folded := translate(folded,
             'ァアィイゥウェエォオカキクケコサシスセソタチッツテトナニヌネノハヒフヘホマミムメモャヤュユョヨラリルレロヮワヰヱヲンヵヶぁぃぅぇぉっゃゅょゎゕゖ髙﨑𠮷',
             'ああいいううええおおかきくけこさしすせそたちつつてとなにぬねのはひふへほまみむめもややゆゆよよらりるれろわわゐゑをんかけあいうえおつやゆよわかけ高崎吉');
+        folded := regexp_replace(folded, '([\u3041-\u3096])([\u3099\u309a]?)[\u309d\u30fd]', '\1\2\1', 'g');
     END IF;
-    IF folded ~ ('[' || search_digits() || 'ँ]') THEN
-        folded := translate(folded, 'ँ' || search_digits(), 'ं' || repeat('0123456789', 58));
+    IF folded ~ ('[' || search_digits() || ']') THEN
+        folded := translate(folded, search_digits(), repeat('0123456789', 58));
     END IF;
     RETURN normalize(folded, NFKC);
-END $$;
+END $_$;
 
 CREATE FUNCTION search_invisible() RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -1473,18 +1522,30 @@ DECLARE
     is_phone CONSTANT boolean := digits IS NOT NULL
         AND keys LIKE ANY (search_phone_patterns(digits, false));
     is_number CONSTANT boolean := is_phone OR digits IS NOT NULL AND text LIKE '% ' || digits || '%';
-    best integer := 4;
+    has_several CONSTANT boolean := cardinality(question.whole_patterns) > 1;
+    best integer := 8;
     tier integer;
     matched integer;
 BEGIN
     FOR at IN 1..coalesce(cardinality(fields), 0) LOOP
         tier := CASE
             WHEN is_number THEN CASE WHEN fields[at] LIKE '% ' || digits || ' %' THEN 0
-                WHEN fields[at] LIKE '% ' || digits || '%' THEN 1 ELSE 4 END
-            WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 0
-            WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 1
-            WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 2
-            WHEN string_to_array(fields[at], ' ') && variants THEN 3 ELSE 4 END;
+                WHEN fields[at] LIKE '% ' || digits || '%' THEN 1 ELSE 8 END
+            WHEN fields[at] LIKE ALL (question.whole_patterns) THEN 0
+            WHEN fields[at] LIKE ALL (question.prefix_patterns) THEN 1
+            WHEN fields[at] LIKE ALL (question.substring_patterns) THEN 2
+            WHEN NOT has_several THEN 8
+            WHEN fields[at] LIKE ANY (question.whole_patterns) THEN 4
+            WHEN fields[at] LIKE ANY (question.prefix_patterns) THEN 5
+            WHEN fields[at] LIKE ANY (question.substring_patterns) THEN 6
+            WHEN string_to_array(fields[at], ' ') && variants THEN 7 ELSE 8 END;
+        IF tier > 3 AND variants IS NOT NULL AND NOT is_number THEN  -- apart: a subquery makes CASE slow
+            IF (SELECT count(*) FROM unnest(question.substring_patterns) AS p WHERE NOT fields[at] LIKE p)
+                <= (SELECT count(*) FROM unnest(variants) AS v
+                    WHERE strpos(fields[at], ' ' || v || ' ') > 0) THEN
+                tier := 3;
+            END IF;
+        END IF;
         IF tier < best THEN
             best := tier;
             matched := at;
@@ -1525,7 +1586,7 @@ END $$;
 
 CREATE FUNCTION search_phone_readings(digits text) RETURNS TABLE(number text, country_code text)
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
+    AS $_$
     SELECT r.number, r.country_code
     FROM (
         SELECT ltrim(digits, '0') AS stripped,
@@ -1536,10 +1597,13 @@ CREATE FUNCTION search_phone_readings(digits text) RETURNS TABLE(number text, co
         (ltrim(substr(d.stripped, d.code_length + 1), '0'), left(d.stripped, d.code_length),
             digits !~ '^0[^0]'),
         (ltrim(substr(d.stripped, d.code_length + 1), '0'), '',
-            digits !~ '^0[^0]' AND length(d.stripped) > 10)
+            digits !~ '^0[^0]' AND length(d.stripped) > 7),
+        (substr(d.stripped, 2), '7', digits ~ '^8[0-9]{10}$'),
+        (substr(d.stripped, 2), '', digits ~ '^8[0-9]{10}$'),
+        ('8' || substr(d.stripped, 2), '', digits ~ '^7[0-9]{10}$')
     ) AS r (number, country_code, is_possible)
     WHERE r.is_possible AND length(r.number) > 2;
-$$;
+$_$;
 
 CREATE FUNCTION search_phone_patterns(digits text, is_whole boolean) RETURNS text[]
     LANGUAGE sql IMMUTABLE PARALLEL SAFE

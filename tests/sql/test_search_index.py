@@ -22,7 +22,7 @@ HOT_UPDATES = "SELECT pg_stat_get_xact_tuples_hot_updated('lead_search'::regclas
         ("株式会社・東京、ﾃｽﾄ", "株-式-会-社 東-京 て-す-と"),
         ("王小明Wang", "王-小-明 wang"),
         ("박지민", "박-지-민"),
-        ("हिन्दी", "हिन्दी"),
+        ("हिन्दी", "हिंदी"),
         ("Anna🎉🚀x — “y”…", "anna x y"),
         ("100% _under_ back\\slash 'quote'", "100 under back slash quote"),
         ("مرحبا، عالم؟", "مرحبا عالم"),

@@ -8,7 +8,7 @@ import pytest
 
 from service.database.connect import Pool
 from tests.harness.api_client import Api
-from tests.harness.factories import Tenant, make_lead
+from tests.harness.factories import Tenant, make_lead, make_tenant
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,6 +102,66 @@ async def test_whole_words_come_before_prefixes_before_substrings(api: Api) -> N
 )
 async def test_the_hits_and_their_matched_fields(api: Api, q: str, expected: list[Any]) -> None:
     assert await found(api, q) == expected
+
+
+MATCH_FIELDS: list[tuple[dict[str, Any], str, str]] = [
+    ({"name": "John", "email": "john.doe@look1.example"}, "john.doe@look1.example", "email"),
+    ({"name": "Ann", "company": "Ann Taylor"}, "ann taylor", "company"),
+    ({"name": "Ann", "company": "Ann Taylor"}, "an tay", "company"),
+    ({"name": "Ann", "company": "Ann Taylor"}, "ann tayler", "company"),
+    ({"name": "Quux x", "company": "Quux Barq x"}, "quux barq", "company"),
+    ({"name": "Vex Corpse", "company": "Vex Corp"}, "vex corp", "company"),
+    ({"name": "Barq", "custom_fields": {"k": "Quux Barq Zo"}}, "quux barq zo", "customFields.k"),
+    (
+        {"email": "a@own.example", "custom_fields": {"alt": "b@foo-bar.example"}},
+        "foo-bar.example",
+        "customFields.alt",
+    ),
+    ({"name": "Марина", "company": "Марина Рощина"}, "марина рощина", "company"),
+    ({"name": "محمد", "company": "شركة محمد خليفة"}, "محمد خليفة", "company"),
+    ({"name": "민수", "company": "김 민수 카페"}, "민수 카페", "company"),
+    ({"name": "Ann Taylor", "company": "Ann Taylor"}, "ann taylor", "name"),
+    ({"name": "Annabel", "company": "Taylor"}, "ann taylor", "company"),
+    ({"name": "Barqo", "company": "Zonkers"}, "zonkerss barqi", "name"),
+]
+
+
+@pytest.mark.parametrize(
+    ("lead", "q", "field"),
+    [
+        ({"email": "john1985@x.io"}, "1985", "email"),
+        ({"email": "anna77124@x.io"}, "77124", "email"),
+        ({"email": "anna77124@x.io", "phone": "+1 771 2400"}, "77124", "phone"),
+        ({"company": "INV202600432"}, "202600432", "company"),
+        ({"custom_fields": {"vat": "DE123456789"}}, "123456789", "customFields.vat"),
+        ({"name": "Firma1847"}, "1847", "name"),
+        ({"name": "Firma1847 Zonk"}, "1847 onk", "name"),
+        ({"name": "18475 Zonk"}, "1847 onk", "name"),
+        ({"name": "18475 INV2024"}, "1847 2024", "name"),
+        ({"name": "Firma184"}, "184", None),
+        ({"name": "991847"}, "1847", None),
+        ({"name": "991847 Zonk"}, "1847 onk", None),
+    ],
+)
+async def test_digits_inside_a_word_are_found_and_inside_a_number_not(
+    api: Api, pool: Pool, lead: dict[str, Any], q: str, field: str | None
+) -> None:
+    async with pool.acquire() as conn:
+        tenant = await make_tenant(conn)
+    await make_lead(pool, tenant.id, **lead)
+    hits, _ = await search(api.of(tenant), q)
+    assert [hit["matchField"] for hit in hits] == ([field] if field else [])
+
+
+@pytest.mark.parametrize(("lead", "q", "field"), MATCH_FIELDS)
+async def test_the_matched_field_holds_all_words_if_any_field_does(
+    api: Api, pool: Pool, lead: dict[str, Any], q: str, field: str
+) -> None:
+    async with pool.acquire() as conn:
+        tenant = await make_tenant(conn)
+    await make_lead(pool, tenant.id, **lead)
+    hits, _ = await search(api.of(tenant), q)
+    assert [hit["matchField"] for hit in hits] == [field]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,27 @@ async def test_a_lead_is_found_by_its_phone_number(
     assert await find(api, q) == expected
 
 
+@pytest.mark.parametrize(
+    ("phone", "q"),
+    [
+        ("12 34 56 22", "+45 12 34 56 22"),
+        ("6123 4522", "+65 6123 4522"),
+        ("02-312-3522", "+82 2 312 3522"),
+        ("030 771922", "+49 30 771922"),
+        ("+7 916 123-45-22", "8 916 123 45 22"),
+        ("8 916 123-45-22", "+7 916 123 45 22"),
+        ("916 123-45-22", "8 (916) 123-45-22"),
+    ],
+)
+async def test_a_national_number_is_found_by_the_international_one(
+    api: Api, pool: Pool, phone: str, q: str
+) -> None:
+    async with pool.acquire() as conn:
+        there = await make_tenant(conn)
+    await make_lead(pool, there.id, email="n@x.io", phone=phone)
+    assert await find(api.of(there), q) == [("n@x.io", "phone")]
+
+
 async def test_a_phone_number_is_the_last_field_of_a_match(
     api: Api, pool: Pool, tenant: Tenant
 ) -> None:
