@@ -72,6 +72,23 @@ LEFT JOIN LATERAL (
 ) AS l ON true
 ORDER BY p.score DESC, p.id DESC;
 
+-- The next three parts say in which tier a lead matches at the latest, by its `text` and `keys` and the CTE
+-- `question`. A question that looks like a phone number also matches by its digits, and by the phone.
+-- part: search_matches_words
+(text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
+    OR text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
+    OR keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[]))
+
+-- part: search_matches_prefixes
+(text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
+    OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+    OR keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))
+
+-- part: search_matches_substrings
+(text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
+    OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
+    OR keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))
+
 -- name: lead_search_filtered_scan
 -- Finds the hits of a tier by scanning leads in order of score and filtering them: fast if many leads
 -- match. $1 tenant, $2 mode, $3 question, $4 status_source codes (null: all), $5 the tier (0 to 2), $6
@@ -92,19 +109,9 @@ FROM (
         OFFSET 0
     ) AS s
     WHERE CASE $5::integer
-        WHEN 0 THEN s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            OR s.text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
-            OR s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[])
-        WHEN 1 THEN (s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
-                OR s.text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
-                OR s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))
-            AND NOT s.text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            AND NOT s.text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
-            AND NOT s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[])
-        ELSE s.text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
-            AND NOT s.text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
-            AND NOT s.text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
-            AND NOT s.keys LIKE ANY ((SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]) END
+        WHEN 0 THEN {search_matches_words}
+        WHEN 1 THEN {search_matches_prefixes} AND NOT {search_matches_words}
+        ELSE {search_matches_substrings} AND NOT {search_matches_prefixes} END
     ORDER BY r.score DESC, r.id DESC OFFSET $9 LIMIT (SELECT $10::bigint)
 ) AS w
 CROSS JOIN LATERAL (
@@ -122,21 +129,9 @@ WITH question AS MATERIALIZED (
     SELECT search_question_parse($3) AS parsed
 )
 SELECT count(*) AS sampled,
-    count(*) FILTER (WHERE has_status_source
-        AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
-            OR keys LIKE ANY (
-                (SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[]))) AS whole_words,
-    count(*) FILTER (WHERE has_status_source
-        AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
-            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
-            OR keys LIKE ANY (
-                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS prefixes,
-    count(*) FILTER (WHERE has_status_source
-        AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
-            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
-            OR keys LIKE ANY (
-                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS substrings
+    count(*) FILTER (WHERE has_status_source AND {search_matches_words}) AS whole_words,
+    count(*) FILTER (WHERE has_status_source AND {search_matches_prefixes}) AS prefixes,
+    count(*) FILTER (WHERE has_status_source AND {search_matches_substrings}) AS substrings
 FROM (
     SELECT s.text, s.keys, ($4::smallint[] IS NULL OR s.status_source = ANY ($4)) AS has_status_source
     FROM lead_search s TABLESAMPLE SYSTEM (least(100, 100.0 * $5::integer / $6::bigint, (
@@ -157,21 +152,9 @@ WITH question AS MATERIALIZED (
     WHERE tenant_id = $1 AND live = $2 ORDER BY random() LIMIT 200
 )
 SELECT count(*) AS sampled,
-    count(*) FILTER (WHERE has_status_source
-        AND (text LIKE ALL ((SELECT (parsed).whole_patterns FROM question)::text[])
-            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || ' %' FROM question), '')
-            OR keys LIKE ANY (
-                (SELECT search_phone_patterns((parsed).digits, true) FROM question)::text[]))) AS whole_words,
-    count(*) FILTER (WHERE has_status_source
-        AND (text LIKE ALL ((SELECT (parsed).prefix_patterns FROM question)::text[])
-            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
-            OR keys LIKE ANY (
-                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS prefixes,
-    count(*) FILTER (WHERE has_status_source
-        AND (text LIKE ALL ((SELECT (parsed).substring_patterns FROM question)::text[])
-            OR text LIKE coalesce((SELECT '% ' || (parsed).digits || '%' FROM question), '')
-            OR keys LIKE ANY (
-                (SELECT search_phone_patterns((parsed).digits, false) FROM question)::text[]))) AS substrings
+    count(*) FILTER (WHERE has_status_source AND {search_matches_words}) AS whole_words,
+    count(*) FILTER (WHERE has_status_source AND {search_matches_prefixes}) AS prefixes,
+    count(*) FILTER (WHERE has_status_source AND {search_matches_substrings}) AS substrings
 FROM (
     SELECT r.text, r.keys, ($4::smallint[] IS NULL OR r.status_source = ANY ($4)) AS has_status_source
     FROM start CROSS JOIN LATERAL (
