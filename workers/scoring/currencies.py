@@ -1,6 +1,6 @@
 """Currencies as people write them, with rough rates."""
 
-from workers.scoring.folding import fold
+from workers.scoring.folding import read_table
 
 # Units per US dollar, roughly: scores need no more. The euro, the pound and the Swiss franc count
 # as dollars, and so do the currencies that are not listed. A bare "$" or "¥" gives way to a name
@@ -57,6 +57,5 @@ WEAK = frozenset(("$", "us", "¥"))
 AFTER_ONLY = frozenset(("try", "won", "real", "re", "fr", "us"))
 """Before a number these are other words: "we won 5000"."""
 
-_LINES = (fold(line).split() for line in _TEXT.strip().replace("\n       ", " ").splitlines())
-CURRENCIES = {word: float(line[0]) for line in _LINES for word in line[1:]}
+CURRENCIES = read_table(_TEXT)
 """Units per US dollar by folded word or symbol."""

@@ -1,5 +1,6 @@
 """Folds text as people type it, so that one spelling stands for all: for titles and amounts."""
 
+import re
 import unicodedata
 
 from service.validation.characters import INVISIBLE
@@ -14,6 +15,7 @@ _DASHES = (
 _APOSTROPHES = (0x60, 0xB4, 0x2B9, 0x2BC, 0x2018, 0x2019, 0x2032, 0x66C)  # as in 20'000
 _WAVES = (0x2053, 0x223C, 0x301C, 0x3030)
 _BLANKS = (0x2800, 0xB2, 0xB3, 0xB9, *range(0x2460, 0x249C))  # ① would become a digit
+_NUMBER = re.compile(r"[\d.]+(?:e\d+)?")
 _TABLE: dict[int, str] = {
     **dict.fromkeys(_DASHES, "-"),
     **dict.fromkeys(_APOSTROPHES, "'"),
@@ -36,3 +38,14 @@ def fold(text: str) -> str:
         bare = "".join(c for c in parts if not unicodedata.combining(c))
         text = unicodedata.normalize("NFKC", bare).casefold()
     return " ".join(text.lower().split())
+
+
+def read_table(text: str) -> dict[str, float]:
+    """The words of a table, folded, each with the number that stands before its group of words."""
+    table, value = dict[str, float](), 0.0
+    for word in fold(text).split():
+        if _NUMBER.fullmatch(word):
+            value = float(word)
+        else:
+            table[word] = value
+    return table

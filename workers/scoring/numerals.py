@@ -3,7 +3,7 @@
 import math
 import re
 
-from workers.scoring.folding import fold
+from workers.scoring.folding import read_table
 
 MAX_AMOUNT = 1e12
 THOUSAND, MILLION = 1e3, 1e6
@@ -53,19 +53,8 @@ _NUMERALS_TEXT = """
 SHORT_SCALES = {"t": 1e3}
 """Scales only before a currency, as in TEUR and tkr."""
 
-
-def _read_table(text: str) -> dict[str, float]:
-    table, value = dict[str, float](), 0.0
-    for word in fold(text).split():
-        if re.fullmatch(r"[\d.]+(?:e\d+)?", word):
-            value = float(word)
-        else:
-            table[word] = value
-    return table
-
-
-SCALES = _read_table(_SCALES_TEXT)
-NUMERALS = _read_table(_NUMERALS_TEXT)
+SCALES = read_table(_SCALES_TEXT)
+NUMERALS = read_table(_NUMERALS_TEXT)
 
 _GROUPS = re.compile(r"\d{1,3}(?:,\d{2,3})*,\d{3}|\d{1,3}(?:\.\d{2,3})*\.\d{3}|\d{1,4}(?:,\d{4})+")
 """Groups of three digits, India's 1,23,45,678 and East Asia's 1,0000,0000."""

@@ -1,6 +1,6 @@
 """Periods of payment, and other words that tell time, as people write them."""
 
-from workers.scoring.folding import fold
+from workers.scoring.folding import fold, read_table
 
 # Times per year. An adverb tells how often; a noun does so too ("5k/month"), except after a small
 # number: "24 months" is a duration, which changes nothing.
@@ -51,19 +51,8 @@ diciembre gennaio febbraio aprile maggio giugno luglio settembre ottobre dicembr
 """
 _SINCE = "since founded established est in by until year fy gj seit bis depuis desde fondée с"
 
-
-def _read_table(text: str) -> dict[str, float]:
-    table, times = dict[str, float](), 0.0
-    for word in fold(text).split():
-        if word.isdecimal():
-            times = float(word)
-        else:
-            table[word] = times
-    return table
-
-
-PERIODS = _read_table(_ADVERBS)
-TIME_NOUNS = _read_table(_NOUNS)
+PERIODS = read_table(_ADVERBS)
+TIME_NOUNS = read_table(_NOUNS)
 LATER = frozenset(fold(_LATER).split())
 """Words that contain a noun of time, but tell when."""
 DEADLINES = frozenset(fold(_DEADLINES).split())
