@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+import asyncpg
+import pytest
 
 from service.database.connect import Pool
 from service.database.hidden_numbers import HiddenNumbers
 from service.settings import Settings
 from tests.harness.api_client import Api, serve_api
+from tests.harness.cluster import reset_database
 from tests.harness.factories import make_tenant
 from tests.loopback.receiver import Receiver
 from workers.main import work
@@ -102,6 +105,16 @@ async def run_service(settings: Settings, pool: Pool) -> AsyncIterator[RunningSe
         async with pool.acquire() as conn:
             tenant = await make_tenant(conn)
         yield RunningService(Api(url, session, tenant, tenant.key()), pool)
+
+
+@pytest.fixture(scope="module")
+async def running(
+    settings: Settings, pool: Pool, admin_conn: asyncpg.Connection
+) -> AsyncIterator[RunningService]:
+    """API and workers, with a new tenant, for the tests of a module."""
+    async with run_service(settings, pool) as service:
+        yield service
+    await reset_database(admin_conn)
 
 
 async def count_events(pool: Pool, tenant_id: int) -> int:

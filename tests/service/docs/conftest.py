@@ -1,21 +1,19 @@
 """Fixtures: the OpenAPI document and the pages, as the service makes them."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from service.app import API, SERVICE
-from service.database.connect import Pool
 from service.docs.openapi.document import make_document
 from service.docs.rendering import render_site
 from service.http.responses import StaticPage
 from service.settings import Settings
-from tests.harness.cluster import reset_database
-from tests.harness.running_service import RunningService, run_service
+from tests.harness.running_service import RunningService, running
 from tests.service.docs.guide_code import save_files
+
+__all__ = ["running"]
 
 
 @pytest.fixture(scope="session")
@@ -27,16 +25,6 @@ def document() -> dict[str, Any]:
 def pages(document: dict[str, Any]) -> dict[str, StaticPage]:
     """Every page and file of /docs by its path."""
     return render_site(document, Settings())
-
-
-@pytest.fixture(scope="module")
-async def running(
-    settings: Settings, pool: Pool, admin_conn: asyncpg.Connection
-) -> AsyncIterator[RunningService]:
-    """API and workers, with a new tenant."""
-    async with run_service(settings, pool) as running:
-        yield running
-    await reset_database(admin_conn)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Clients that generators make of the API's description: they compile, and work."""
 
-import asyncio
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from service.database.connect import Pool
 from service.settings import Settings
 from tests.harness.api_client import Api
 from tests.harness.running_service import run_service
+from tests.service.docs.guide_code import run as run_to_end
 
 ROOT = Path(__file__).parents[3]
 NODE = shutil.which("node")
@@ -107,20 +107,9 @@ needs_python_client = pytest.mark.skipif(
 
 
 async def run(*command: str | Path, cwd: Path) -> str:
-    """Run a program to its end; returns what it printed. It finds the tools beside it."""
+    """Run a program, which finds the tools beside it, to its end; returns what it printed."""
     path = f"{Path(command[0]).parent}:{os.environ['PATH']}"
-    process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, env=os.environ | {"PATH": path},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(60):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, output.decode()
-    return output.decode()
+    return await run_to_end([str(word) for word in command], cwd, {"PATH": path})
 
 
 async def fetch_document(api: Api, folder: Path) -> Path:

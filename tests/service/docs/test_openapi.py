@@ -1,6 +1,5 @@
 """The API's description: correct, complete, and readable without a network."""
 
-import asyncio
 import json
 import re
 import sys
@@ -19,6 +18,7 @@ from service.docs.openapi.examples.calls import CALLS
 from service.http.operations import Operation
 from service.validation.decoding import decode_body
 from tests.harness.api_client import Api
+from tests.service.docs.guide_code import run
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 # These operations may revoke the key of the generated requests; test_access.py covers them.
@@ -154,23 +154,16 @@ def walk(schema: Any, at: str = "$") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.timeout(240)  # about 20 s on two idle cores, more on busy cores
-async def test_generated_requests_find_no_fault(api: Api) -> None:
+async def test_generated_requests_find_no_fault(api: Api, tmp_path: Path) -> None:
     """schemathesis: no 5xx, nothing undocumented, every response matches its schema."""
     excluded = [part for name in ENDS_KEYS for part in ("--exclude-operation-id", name)]
-    process = await asyncio.create_subprocess_exec(
+    command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run",
         f"{api.url}/openapi.json", "--no-color", *excluded,
         "--header", f"Authorization: Bearer {api.tenant.key(live=False)}",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        async with asyncio.timeout(220):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, output.decode()
-    tested = re.search(r"Tested: (\d+)", output.decode())
+    ]  # fmt: skip
+    output = await run(command, tmp_path, {}, patience_s=220)
+    tested = re.search(r"Tested: (\d+)", output)
     endless = [op for op in API if op.media_type == "text/event-stream"]
     least = len(API) + len(SERVICE) - len(ENDS_KEYS) - len(endless)
     least -= 1  # schemathesis may leave out the document itself
