@@ -167,7 +167,7 @@ def set_plan(
         return tenant_id
 
     if run_in_database(give) is None:
-        raise StartError(f"There is no tenant named {name!r}: see `leadlog tenants list`.")
+        raise _unknown_tenant(name)
     typer.echo(f"{name} has the plan {plan or 'that DEFAULT_PLAN names, if any'}.", err=True)
 
 
@@ -190,7 +190,7 @@ def set_phone_region(
         return tenant_id
 
     if run_in_database(give) is None:
-        raise StartError(f"There is no tenant named {name!r}: see `leadlog tenants list`.")
+        raise _unknown_tenant(name)
     typer.echo(f"{name} has the phone region {region or 'none'}.", err=True)
 
 
@@ -241,8 +241,12 @@ async def _find_tenant(conn: "Connection", name: str) -> int:
 
     tenant_id: int | None = await conn.fetchval(sql.tenant_get_by_name, name)
     if tenant_id is None:
-        raise StartError(f"There is no tenant named {name!r}: see `leadlog tenants list`.")
+        raise _unknown_tenant(name)
     return tenant_id
+
+
+def _unknown_tenant(name: str) -> StartError:
+    return StartError(f"There is no tenant named {name!r}: see `leadlog tenants list`.")
 
 
 def _show_new_key(made: Any) -> None:

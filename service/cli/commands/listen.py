@@ -21,7 +21,7 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0:
 
 
 def check_events(events: list[str] | None) -> list[str] | None:
-    """The events. Raises typer.BadParameter for one that does not exist."""
+    """Return the events. Raises typer.BadParameter for an unknown event type."""
     for event in events or ():
         if event not in PATTERNS:
             choices = ", ".join(PATTERNS)

@@ -54,6 +54,8 @@ HOT_TAGS = ("demo-requested", "enterprise", "referral", "pricing", "hot-lead", "
 SOURCES = (("import", "api"), ("api", "form", "import"), ("form", "chat", "api"), ("chat", "form"))
 FORMATS = ("{0}.{1}", "{0}_{1}", "{1}.{0}", "{0}-{1}")
 """How a company forms addresses: no two people of a company get the same."""
+NICKNAMES, EMOJI = 0.01, 0.005
+"""The shares of names with a nickname, and with an emoji."""
 PRIVATE = Name("", "mail")
 """Stands for the company of people who write from a private address."""
 BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -140,9 +142,14 @@ def _make_lead(rng: random.Random, contact: Contact, age: float) -> dict[str, An
     return lead
 
 
+def _happens(rng: random.Random, share: float) -> bool:
+    """Draw whether something happens that happens in this share of the cases."""
+    return rng.random() < share
+
+
 def _choose_title(rng: random.Random, region: Region, fit: float) -> str:
     """A title in English or in the language of the region."""
-    if region.titles and rng.random() < 0.6:  # noqa: PLR2004
+    if region.titles and _happens(rng, 0.6):
         return str(_pick(rng, region.titles, fit))
     return str(rng.choice(_pick(rng, TITLES, fit)))
 
@@ -180,20 +187,20 @@ def _choose_tags(rng: random.Random, fit: float) -> list[str]:
 def _decorate(rng: random.Random, contact: Contact) -> str:
     """The name, and in a few cases what people add to it in forms."""
     dice = rng.random()
-    if dice < 0.01:  # noqa: PLR2004  # shares of a plausible inbox
+    if dice < NICKNAMES:
         return f'{contact.name} "{contact.first.text[:3]}"'
-    return f"{contact.name} 🚀" if dice < 0.015 else contact.name  # noqa: PLR2004
+    return f"{contact.name} 🚀" if dice < NICKNAMES + EMOJI else contact.name
 
 
 def _make_custom_fields(rng: random.Random, contact: Contact, fit: float) -> dict[str, Any]:
     fields: dict[str, Any] = {"industry": rng.choice(INDUSTRIES)}
-    if rng.random() < 0.2 + 0.75 * fit:
+    if _happens(rng, 0.2 + 0.75 * fit):
         fields["teamSize"] = _pick(rng, TEAM_SIZES, fit)
-    if rng.random() < 0.1 + 0.85 * fit:
+    if _happens(rng, 0.1 + 0.85 * fit):
         fields["budget"] = rng.choice(_pick(rng, BUDGETS, fit))
         fields["timeline"] = _pick(rng, TIMELINES, fit)
-    if rng.random() < 0.6:  # noqa: PLR2004
+    if _happens(rng, 0.6):
         fields["notes"] = make_note(rng, contact.first.text)
-    if rng.random() < 0.05:  # noqa: PLR2004
+    if _happens(rng, 0.05):
         fields["utm"] = {"source": "newsletter", "clicks": rng.randint(1, 9), "paths": ["/", "/'"]}
     return fields
